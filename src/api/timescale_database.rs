@@ -1,0 +1,244 @@
+//! `TimescaleDatabase`: how to reach one database, and how it is treated.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::types::IntervalText;
+
+/// How to reach one database, and the rules for everything attached to it. The operator does not create the database.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "timescaledb-policy.io",
+    version = "v1alpha1",
+    kind = "TimescaleDatabase",
+    namespaced,
+    status = "TimescaleDatabaseStatus",
+    derive = "PartialEq",
+    shortname = "tsdb",
+    category = "timescaledb",
+    doc = "TimescaleDatabase says how to reach one database and how the resources attached to it are treated.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(
+        name = "TimescaleDB",
+        type_ = "string",
+        json_path = ".status.timescaledbVersion"
+    ),
+    printcolumn(
+        name = "PostgreSQL",
+        type_ = "string",
+        json_path = ".status.postgresVersion"
+    ),
+    printcolumn(name = "Resources", type_ = "integer", json_path = ".status.resources"),
+    printcolumn(
+        name = "InSync",
+        type_ = "integer",
+        json_path = ".status.resourcesReady"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TimescaleDatabaseSpec {
+    /// Where the database is and who logs in.
+    pub connection: Connection,
+    /// Whether differences are corrected or only shown.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Time between two checks of the live catalog for drift, 1 second to 1 day.
+    #[serde(default = "default_resync_interval")]
+    pub resync_interval: IntervalText,
+    /// Time between two reads of sizes and compression ratios, the expensive reads; 1 second to 1 day.
+    #[serde(default = "default_statistics_interval")]
+    pub statistics_interval: IntervalText,
+    /// Connections the operator may hold to this database at once. One is used in the steady state; the others run long statements.
+    #[serde(default = "default_max_connections")]
+    #[schemars(range(min = 2, max = 100))]
+    pub max_connections: i32,
+    /// Limits beyond which a change waits for approval.
+    #[serde(default)]
+    pub guards: Guards,
+    /// What becomes of policies in the database when attached resources are deleted.
+    #[serde(default)]
+    pub deletion_policy: DatabaseDeletion,
+}
+
+fn default_resync_interval() -> IntervalText {
+    "30 seconds".into()
+}
+
+fn default_statistics_interval() -> IntervalText {
+    "5 minutes".into()
+}
+
+const fn default_max_connections() -> i32 {
+    3
+}
+
+/// Where the database is and who logs in. What is given here overrides what the secret holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The secret with the credentials, in this namespace. Either CloudNativePG's keys (`host`, `port`, `dbname`, `username`, `password`) or a `uri`.
+    pub secret_ref: SecretRef,
+    /// Host name or address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub host: Option<String>,
+    /// Port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Name of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub database: Option<String>,
+    /// Transport security.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// Names a secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Names one key of a secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key within the secret.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
+}
+
+/// Transport security, in libpq's terms (`sslmode`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// How much is demanded of the server.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// The certificate authority that signed the server's certificate (PEM). Left out: the system's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+}
+
+/// libpq's `sslmode`, without the modes that only make sense for clients of unknown servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS where the server offers it; the certificate is not checked.
+    #[default]
+    Prefer,
+    /// TLS or nothing; the certificate is not checked.
+    Require,
+    /// TLS with a certificate that the authority signed, for whatever host.
+    #[serde(rename = "VerifyCA")]
+    VerifyCa,
+    /// TLS with a certificate that the authority signed for this host.
+    VerifyFull,
+}
+
+/// Whether differences are corrected or only shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Differences are corrected, within the guards.
+    #[default]
+    Enforce,
+    /// Differences are shown, with the SQL that would correct them; the database is not changed.
+    Observe,
+}
+
+/// Limits beyond which a change waits for the approval of its plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guards {
+    /// Share of a hypertable's chunks (percent) that a new, tightened or resumed retention policy may drop at its next run without approval.
+    #[serde(default = "default_max_immediate_drop_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_immediate_drop_percent: i32,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            max_immediate_drop_percent: default_max_immediate_drop_percent(),
+        }
+    }
+}
+
+const fn default_max_immediate_drop_percent() -> i32 {
+    25
+}
+
+/// What becomes of policies in the database when attached resources are deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DatabaseDeletion {
+    /// Each resource's own `deletionPolicy` is carried out; this resource stays until that is done.
+    #[default]
+    Delete,
+    /// Deleted resources are let go at once and everything stays in the database as it is.
+    Orphan,
+}
+
+/// What was seen of the database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TimescaleDatabaseStatus {
+    /// The generation of the spec that was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, and while they hold `Reconciling` or `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Version of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_version: Option<String>,
+    /// Version of the extension in this database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timescaledb_version: Option<String>,
+    /// Edition: `timescale` (community) or `apache`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Resources attached to this database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<i64>,
+    /// Attached resources that are `Ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources_ready: Option<i64>,
+}

@@ -1,0 +1,600 @@
+//! The observed database as plain data.
+//!
+//! A [`Catalog`] is one snapshot of what TimescaleDB's catalog says, read by a fixed number of queries
+//! ([`crate::db`], `sql/catalog/`). What only some plans need, and only while something is about to change, is not part
+//! of the snapshot: the planner asks for it as a [`Question`] and is given [`Answers`].
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::types::{Interval, Nulls, Order, Relation, SqlName};
+
+/// One snapshot of a database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// The server and the extension.
+    pub server: Server,
+    /// Every hypertable that an application can see, that is without those behind continuous aggregates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hypertables: BTreeMap<Relation, Hypertable>,
+    /// Every continuous aggregate.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aggregates: BTreeMap<Relation, Aggregate>,
+    /// Every policy job, in the order of their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<Job>,
+}
+
+impl Catalog {
+    /// The job of this kind for the hypertable with this id. TimescaleDB allows several refresh policies on one
+    /// aggregate from 2.21 on; the one with the lowest id counts.
+    pub fn job(&self, kind: PolicyKind, hypertable_id: i32) -> Option<&Job> {
+        self.jobs
+            .iter()
+            .find(|job| job.hypertable_id == hypertable_id && job.policy.kind() == kind)
+    }
+
+    /// The hypertable with this id.
+    pub fn hypertable_by_id(&self, id: i32) -> Option<(&Relation, &Hypertable)> {
+        self.hypertables
+            .iter()
+            .find(|(_, hypertable)| hypertable.id == id)
+    }
+}
+
+/// The server a database is on, and the extension in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// `server_version_num`, for example 170005.
+    pub version_num: i32,
+    /// The extension `timescaledb`, where it is installed in this database.
+    pub extension: Option<Extension>,
+    /// `timescaledb.license`: `timescale` or `apache`. Absent without the extension.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// The server is in recovery, or the session can only read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// `timescaledb.restoring` is on: the database is being restored and must not be touched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restoring: bool,
+}
+
+impl Server {
+    /// The version as people write it: `17.5`.
+    pub fn postgres_version(&self) -> String {
+        format!(
+            "{}.{}",
+            self.version_num / 10_000,
+            self.version_num % 10_000
+        )
+    }
+}
+
+/// The installed extension.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Version, for example `2.23.1`.
+    pub version: ExtensionVersion,
+    /// The schema that TimescaleDB's functions are in.
+    pub schema: SqlName,
+}
+
+/// A version of the extension. Ordered by its numbers; a suffix such as `-dev` does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionVersion {
+    numbers: [u32; 3],
+    text: String,
+}
+
+impl ExtensionVersion {
+    /// At least `major.minor`.
+    pub fn at_least(&self, major: u32, minor: u32) -> bool {
+        (self.numbers[0], self.numbers[1]) >= (major, minor)
+    }
+}
+
+impl fmt::Display for ExtensionVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for ExtensionVersion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ExtensionVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut numbers = [0; 3];
+        let plain = text.split('-').next().unwrap_or_default();
+        for (slot, part) in numbers.iter_mut().zip(plain.split('.')) {
+            *slot = part.parse().map_err(serde::de::Error::custom)?;
+        }
+        Ok(Self { numbers, text })
+    }
+}
+
+/// One hypertable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hypertable {
+    /// `_timescaledb_catalog.hypertable.id`.
+    pub id: i32,
+    /// Dimensions in the order they were made; the first is the time dimension.
+    pub dimensions: Vec<Dimension>,
+    /// The columnstore settings, where compression is enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columnstore: Option<Columnstore>,
+    /// Indexes of the hypertable; read only where a resource says something about them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<SqlName, Index>,
+}
+
+impl Hypertable {
+    /// The time dimension.
+    pub fn time(&self) -> Option<&Dimension> {
+        self.dimensions.first()
+    }
+}
+
+/// One dimension of a hypertable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dimension {
+    /// The column.
+    pub column: SqlName,
+    /// What its values are split by.
+    pub partitioning: Partitioning,
+}
+
+/// How a dimension splits the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Partitioning {
+    /// Ranges of time.
+    Range(Interval),
+    /// Ranges of an integer column, this many units each.
+    IntegerRange(i64),
+    /// Hash partitions, this many.
+    Hash(i32),
+}
+
+impl fmt::Display for Partitioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(interval) => write!(f, "ranges of {interval}"),
+            Self::IntegerRange(units) => write!(f, "ranges of {units}"),
+            Self::Hash(partitions) => write!(f, "{partitions} hash partitions"),
+        }
+    }
+}
+
+/// Columnstore (compression) settings for chunks compressed from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columnstore {
+    /// `None`: TimescaleDB chooses when it compresses. Empty: explicitly none.
+    #[serde(default)]
+    pub segment_by: Option<Vec<SqlName>>,
+    /// `None`: TimescaleDB chooses when it compresses.
+    #[serde(default)]
+    pub order_by: Option<Vec<SortColumn>>,
+}
+
+/// A column with its direction, as in ORDER BY.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SortColumn {
+    /// The column.
+    pub column: SqlName,
+    /// Descending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub descending: bool,
+    /// NULLs before values.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nulls_first: bool,
+}
+
+impl SortColumn {
+    /// A column with PostgreSQL's rule for NULLs where none is given: first when descending, last when ascending.
+    pub fn new(column: SqlName, order: Order, nulls: Option<Nulls>) -> Self {
+        let descending = order == Order::Desc;
+        let nulls_first = nulls.map_or(descending, |n| n == Nulls::First);
+        Self {
+            column,
+            descending,
+            nulls_first,
+        }
+    }
+}
+
+/// For messages: `ts DESC`, with NULLS only where it is not PostgreSQL's default.
+impl fmt::Display for SortColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe_key(
+            self.column.as_str(),
+            self.descending,
+            self.nulls_first,
+        ))
+    }
+}
+
+/// One index of a hypertable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Access method, for example `btree`.
+    #[serde(default = "btree")]
+    pub method: String,
+    /// Key columns; an expression stands as the server prints it.
+    pub columns: Vec<IndexKey>,
+    /// Columns that are stored only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// The predicate as the server prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
+    /// A unique index or the index of a constraint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unique: bool,
+    /// `indisvalid`: false while it is being built chunk by chunk, and after that was cut off.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub valid: bool,
+}
+
+fn btree() -> String {
+    "btree".to_owned()
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// One key column of an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexKey {
+    /// Name of the column, or the expression as the server prints it.
+    pub column: String,
+    /// Descending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub descending: bool,
+    /// NULLs before values.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nulls_first: bool,
+}
+
+/// For messages: the definition in the words of CREATE INDEX.
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|c| describe_key(&c.column, c.descending, c.nulls_first))
+            .collect();
+        write!(
+            f,
+            "{}{} ({})",
+            if self.unique { "UNIQUE " } else { "" },
+            self.method,
+            columns.join(", ")
+        )?;
+        if !self.include.is_empty() {
+            write!(f, " INCLUDE ({})", self.include.join(", "))?;
+        }
+        if let Some(predicate) = &self.predicate {
+            write!(f, " WHERE {predicate}")?;
+        }
+        Ok(())
+    }
+}
+
+fn describe_key(column: &str, descending: bool, nulls_first: bool) -> String {
+    let nulls = match (nulls_first, descending) {
+        (true, false) => " NULLS FIRST",
+        (false, true) => " NULLS LAST",
+        _ => "",
+    };
+    format!("{column}{}{nulls}", if descending { " DESC" } else { "" })
+}
+
+/// One continuous aggregate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// The hypertable behind it; its jobs name this id.
+    pub hypertable_id: i32,
+    /// The hypertable it reads (for an aggregate on an aggregate: the one behind the parent).
+    pub source_id: i32,
+    /// Queries see only what is materialised.
+    pub materialized_only: bool,
+    /// Changes whenever the stored query changes.
+    pub fingerprint: String,
+    /// Width of a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<Interval>,
+}
+
+/// The kinds of policy that this operator manages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyKind {
+    /// `policy_compression`
+    Compression,
+    /// `policy_retention`
+    Retention,
+    /// `policy_refresh_continuous_aggregate`
+    Refresh,
+}
+
+impl PolicyKind {
+    /// The procedure that the job calls, in schema `_timescaledb_functions`.
+    pub const fn procedure(self) -> &'static str {
+        match self {
+            Self::Compression => "policy_compression",
+            Self::Retention => "policy_retention",
+            Self::Refresh => "policy_refresh_continuous_aggregate",
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compression => "compression policy",
+            Self::Retention => "retention policy",
+            Self::Refresh => "refresh policy",
+        })
+    }
+}
+
+/// What a policy works on: the part of a job's `config` that a resource speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Compresses chunks older than `compress_after`. `None`: the live job goes by creation time or by integers.
+    Compression {
+        /// Age from which chunks are compressed.
+        compress_after: Option<Interval>,
+    },
+    /// Drops chunks older than `drop_after`. `None`: the live job goes by creation time or by integers.
+    Retention {
+        /// Age from which chunks are dropped.
+        drop_after: Option<Interval>,
+    },
+    /// Refreshes the window between the two offsets. `None`: without limit on that side.
+    Refresh {
+        /// Start of the window.
+        start_offset: Option<Interval>,
+        /// End of the window.
+        end_offset: Option<Interval>,
+    },
+}
+
+impl Policy {
+    /// The kind of the policy.
+    pub const fn kind(&self) -> PolicyKind {
+        match self {
+            Self::Compression { .. } => PolicyKind::Compression,
+            Self::Retention { .. } => PolicyKind::Retention,
+            Self::Refresh { .. } => PolicyKind::Refresh,
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset =
+            |o: &Option<Interval>, none: &str| o.map_or_else(|| none.to_owned(), |i| i.to_string());
+        match self {
+            Self::Compression { compress_after } => write!(
+                f,
+                "compress after {}",
+                offset(compress_after, "another measure")
+            ),
+            Self::Retention { drop_after } => {
+                write!(f, "drop after {}", offset(drop_after, "another measure"))
+            }
+            Self::Refresh {
+                start_offset,
+                end_offset,
+            } => {
+                write!(
+                    f,
+                    "refresh from {} to {} ago",
+                    offset(start_offset, "the beginning"),
+                    offset(end_offset, "nothing")
+                )
+            }
+        }
+    }
+}
+
+/// One policy job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// `job_id`.
+    pub id: i32,
+    /// The hypertable it works on; for an aggregate's job the one behind the aggregate.
+    pub hypertable_id: i32,
+    /// What it does.
+    pub policy: Policy,
+    /// `schedule_interval`
+    pub schedule_interval: Interval,
+    /// `max_runtime`; zero means without limit.
+    pub max_runtime: Interval,
+    /// `max_retries`; -1 means without end.
+    pub max_retries: i32,
+    /// `retry_period`
+    pub retry_period: Interval,
+    /// The scheduler runs it.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub scheduled: bool,
+    /// TimescaleDB took it off the schedule itself after it had failed more often than `max_retries` allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gave_up: bool,
+    /// Runs are aligned to `initial_start`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed_schedule: bool,
+    /// `initial_start`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_start: Option<Timestamp>,
+    /// `timezone`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+}
+
+/// What the planner needs to know beyond the snapshot before it can decide.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// What is the relation that is not a hypertable yet?
+    Table(Relation),
+    /// How does the server read this query, and how the one that the aggregate was created with?
+    Definition {
+        /// The aggregate.
+        aggregate: Relation,
+        /// The query as the resource has it.
+        query: String,
+        /// [`Aggregate::fingerprint`] of the live aggregate, so that an answer lives as long as the view it compares with.
+        fingerprint: Option<String>,
+    },
+    /// How does the server print this predicate of an index on the relation?
+    Predicate {
+        /// The indexed table.
+        relation: Relation,
+        /// The predicate as the resource has it.
+        text: String,
+    },
+    /// What would a retention policy with this age drop now?
+    Drops {
+        /// The hypertable.
+        relation: Relation,
+        /// `drop_after`
+        older_than: Interval,
+    },
+}
+
+impl Question {
+    /// Whether the answer depends on the question alone, so that it can be kept from one pass to the next.
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Definition { .. } | Self::Predicate { .. })
+    }
+}
+
+/// The answer to one [`Question`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To [`Question::Table`]; `None` where there is no such relation.
+    Table(Option<Table>),
+    /// To [`Question::Definition`].
+    Definition(Result<Definition, TextError>),
+    /// To [`Question::Predicate`]: the predicate as the server prints it.
+    Predicate(Result<String, TextError>),
+    /// To [`Question::Drops`].
+    Drops(Drops),
+}
+
+/// The answers at hand.
+pub type Answers = BTreeMap<Question, Answer>;
+
+/// Why the server does not take an SQL text from a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextError {
+    /// The server's message.
+    pub message: String,
+    /// A relation in the text does not exist (SQLSTATE 42P01): it may come into being.
+    pub missing_relation: bool,
+}
+
+/// How the server reads a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// The resource's query, as the server prints it.
+    pub wanted: String,
+    /// The live aggregate's query, as the server prints it; absent without a live aggregate.
+    pub live: Option<String>,
+    /// The relations the resource's query reads.
+    pub sources: Vec<Relation>,
+}
+
+/// A relation that is not a hypertable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// What it is.
+    pub kind: RelationKind,
+    /// Size of its rows on disk; zero only when it has never held any since it was created or truncated.
+    #[serde(default)]
+    pub bytes: i64,
+    /// What else keeps TimescaleDB from converting it, in words: a rule, inheritance, a foreign key that refers to it.
+    #[serde(default)]
+    pub obstacles: Vec<String>,
+    /// Its columns with their types.
+    pub columns: BTreeMap<SqlName, String>,
+    /// Unique indexes and primary keys: name and key columns.
+    #[serde(default)]
+    pub unique_indexes: BTreeMap<SqlName, Vec<String>>,
+}
+
+/// `pg_class.relkind`, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    /// An ordinary table.
+    Table,
+    /// A table partitioned by PostgreSQL itself.
+    PartitionedTable,
+    /// A view, plain or materialized.
+    View,
+    /// Anything else.
+    Other,
+}
+
+/// What a retention policy would drop if it ran now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Drops {
+    /// Chunks that would be dropped.
+    pub chunks: i64,
+    /// Chunks of the hypertable.
+    pub of: i64,
+    /// Estimated rows in them.
+    #[serde(default)]
+    pub rows: i64,
+    /// Bytes on disk they free.
+    #[serde(default)]
+    pub bytes: i64,
+    /// Start of the oldest one.
+    #[serde(default)]
+    pub oldest: Option<Timestamp>,
+    /// End of the newest one.
+    #[serde(default)]
+    pub newest: Option<Timestamp>,
+}
+
+impl Drops {
+    /// Share of the chunks that would be dropped, in percent.
+    pub fn percent(&self) -> f64 {
+        if self.of == 0 {
+            return 0.0;
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a count of chunks, far below 2^52"
+        )]
+        let share = self.chunks as f64 / self.of as f64;
+        share * 100.0
+    }
+}
+
+/// Sizes of one hypertable, for people to look at. Never used to decide anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Number of chunks.
+    pub chunks: i64,
+    /// Chunks that are compressed.
+    pub compressed_chunks: i64,
+    /// Bytes on disk, with indexes and compressed data.
+    pub bytes: i64,
+    /// Bytes of the compressed chunks before they were compressed.
+    pub before_compression_bytes: i64,
+    /// Bytes of the compressed chunks after they were compressed.
+    pub after_compression_bytes: i64,
+}

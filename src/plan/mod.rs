@@ -1,0 +1,432 @@
+//! Desired × catalog → plan: pure, total and deterministic.
+//!
+//! [`plan`] goes through the claims in dependency order and compares each with the catalog. The steps it finds are also
+//! carried out on a projection of the catalog ([`project`]), so that one plan holds a hypertable's conversion and the
+//! policies on it. The central law, tested as a property: carrying out a plan leads to a catalog whose plan is empty.
+//!
+//! What the planner cannot know from the snapshot it asks for ([`Plan::questions`]); planning again with the answers
+//! leads to the whole plan.
+
+mod aggregate;
+mod compression;
+mod hypertable;
+mod interlocks;
+mod policy;
+pub mod project;
+mod retention;
+pub mod step;
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::{
+        status::Reason,
+        timescale_database::Mode,
+        types::{Interval, Relation},
+    },
+    catalog::{Answer, Answers, Catalog, PolicyKind, Question, Server},
+    desired::{Claim, Desired, Intent, PlanDigest, Rejection, Release, ResourceId, Rules, Target},
+    sql,
+};
+use step::{Action, Hazard, HeldPlan, Plan, Step, Verdict};
+
+/// The oldest TimescaleDB that is supported.
+const MINIMUM_TIMESCALEDB: (u32, u32) = (2, 14);
+/// The oldest PostgreSQL that is supported, as `server_version_num`.
+const MINIMUM_POSTGRES: i32 = 140_000;
+
+/// All that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// What the resources want.
+    pub desired: &'a Desired,
+    /// What the `TimescaleDatabase` says about all of them.
+    pub rules: &'a Rules,
+    /// The database as observed.
+    pub catalog: &'a Catalog,
+    /// The answers to questions asked so far.
+    pub answers: &'a Answers,
+    /// Claims with a long step under way, and which; they are left alone until it ends.
+    pub running: &'a BTreeMap<ResourceId, String>,
+}
+
+/// What leads from the catalog to what is desired. While the plan has questions it must not be applied; plan again with
+/// their answers.
+pub fn plan(inputs: Inputs<'_>) -> Plan {
+    let mut planner = Planner {
+        inputs,
+        catalog: Cow::Borrowed(inputs.catalog),
+        plan: Plan::default(),
+        creators: BTreeMap::new(),
+    };
+    for (id, rejection) in &inputs.desired.rejected {
+        planner
+            .plan
+            .verdicts
+            .insert(id.clone(), Verdict::Rejected(rejection.clone()));
+    }
+    // Releases first: what is let go of must not stand in the way of what is wanted.
+    let is_release = |claim: &&Claim| matches!(claim.intent, Intent::Release(_));
+    let (releases, wanted): (Vec<_>, Vec<_>) = inputs.desired.claims.iter().partition(is_release);
+    for claim in releases.into_iter().chain(wanted) {
+        planner.claim(claim);
+    }
+    planner.plan
+}
+
+/// What the diff of one claim found.
+#[derive(Debug, Default)]
+struct Draft {
+    steps: Vec<Step>,
+    /// Why (part of) the claim is not carried out. Steps may stand beside it: what can be done is done.
+    blocked: Option<Verdict>,
+    warnings: Vec<String>,
+    /// The steps lose data beyond the guard. Each text is a fact the approval depends on besides the statements.
+    needs_approval: Vec<String>,
+}
+
+impl Draft {
+    fn blocked(verdict: Verdict) -> Self {
+        Self {
+            blocked: Some(verdict),
+            ..Self::default()
+        }
+    }
+
+    fn rejected(reason: Reason, message: impl Into<String>) -> Self {
+        Self::blocked(Verdict::Rejected(Rejection::new(reason, message)))
+    }
+
+    /// Keeps the first: it is the one to be dealt with first.
+    fn block(&mut self, reason: Reason, message: impl Into<String>) {
+        self.blocked
+            .get_or_insert_with(|| Verdict::Rejected(Rejection::new(reason, message)));
+    }
+}
+
+struct Planner<'a> {
+    inputs: Inputs<'a>,
+    /// The catalog with the steps of the plan so far carried out.
+    catalog: Cow<'a, Catalog>,
+    plan: Plan,
+    /// Relations that steps of this plan create, and for whom.
+    creators: BTreeMap<Relation, ResourceId>,
+}
+
+impl Planner<'_> {
+    fn claim(&mut self, claim: &Claim) {
+        if let Some(what) = self.inputs.running.get(&claim.id) {
+            self.plan
+                .verdicts
+                .insert(claim.id.clone(), Verdict::InProgress(what.clone()));
+            return;
+        }
+        let draft = match &claim.intent {
+            Intent::Release(release) => self.release(claim, release),
+            Intent::Ensure(target) => match gate(&self.catalog.server, target) {
+                Some(verdict) => Draft::blocked(verdict),
+                None => self.ensure(claim, target),
+            },
+        };
+        self.conclude(claim, draft);
+    }
+
+    fn ensure(&mut self, claim: &Claim, target: &Target) -> Draft {
+        match target {
+            Target::Hypertable(target) => self.hypertable(claim, target),
+            Target::Aggregate(target) => self.aggregate(claim, target),
+            Target::Compression(target) => self.compression(claim, target),
+            Target::Retention(target) => self.retention(claim, target),
+        }
+    }
+
+    fn release(&self, claim: &Claim, release: &Release) -> Draft {
+        let released = || Draft::blocked(Verdict::Released);
+        if self.inputs.rules.mode == Mode::Observe || self.catalog.server.extension.is_none() {
+            return released();
+        }
+        if let Some(verdict) = writable(&self.catalog.server) {
+            return match release {
+                Release::Nothing => released(),
+                _ => Draft::blocked(verdict),
+            };
+        }
+        let step = match release {
+            Release::Nothing => return released(),
+            Release::RemovePolicy(kind, relation) => {
+                let Some(job) = self
+                    .policy_host(relation)
+                    .and_then(|id| self.catalog.job(*kind, id))
+                else {
+                    return released();
+                };
+                let action = Action::RemovePolicy {
+                    relation: relation.clone(),
+                    kind: *kind,
+                };
+                step(
+                    claim,
+                    action,
+                    format!("{kind} of {relation} (job {}): removed", job.id),
+                )
+            }
+            Release::DropAggregate(relation) => {
+                if !self.catalog.aggregates.contains_key(relation) {
+                    return released();
+                }
+                let action = Action::DropAggregate {
+                    relation: relation.clone(),
+                };
+                let mut step = step(
+                    claim,
+                    action,
+                    format!("continuous aggregate {relation}: dropped"),
+                );
+                step.hazards.push(Hazard::DropsObject(format!(
+                    "continuous aggregate {relation} with all it materialised"
+                )));
+                step
+            }
+        };
+        Draft {
+            steps: vec![step],
+            ..Draft::default()
+        }
+    }
+
+    /// The hypertable that the policies of a relation are on: its own, or the one behind an aggregate.
+    fn policy_host(&self, relation: &Relation) -> Option<i32> {
+        let hypertable = self.catalog.hypertables.get(relation).map(|h| h.id);
+        hypertable.or_else(|| {
+            self.catalog
+                .aggregates
+                .get(relation)
+                .map(|a| a.hypertable_id)
+        })
+    }
+
+    /// The answer to a question, or a note that it must be asked.
+    fn ask(&mut self, question: Question) -> Option<Answer> {
+        let answer = self.inputs.answers.get(&question).cloned();
+        if answer.is_none() {
+            self.plan.questions.insert(question);
+        }
+        answer
+    }
+
+    fn conclude(&mut self, claim: &Claim, draft: Draft) {
+        let Draft {
+            steps,
+            blocked,
+            warnings,
+            needs_approval,
+        } = draft;
+        let id = claim.id.clone();
+        if !warnings.is_empty() {
+            self.plan.warnings.insert(id.clone(), warnings);
+        }
+        let observe = self.inputs.rules.mode == Mode::Observe;
+        let held = observe || !needs_approval.is_empty();
+        let verdict = match blocked {
+            None if steps.is_empty() => Verdict::InSync,
+            None if held => {
+                let held = self.hold(claim, &steps, &needs_approval);
+                if observe {
+                    self.project(&id, &steps);
+                    Verdict::Drifted(held)
+                } else if claim.approval.as_ref() == Some(&held.digest) {
+                    self.accept(&id, steps);
+                    Verdict::Pending
+                } else {
+                    Verdict::NeedsApproval(held)
+                }
+            }
+            None => {
+                self.accept(&id, steps);
+                Verdict::Pending
+            }
+            Some(verdict) => {
+                if !held {
+                    self.accept(&id, steps);
+                }
+                verdict
+            }
+        };
+        self.plan.verdicts.insert(id, verdict);
+    }
+
+    fn accept(&mut self, id: &ResourceId, steps: Vec<Step>) {
+        self.project(id, &steps);
+        self.plan.steps.extend(steps);
+    }
+
+    fn project(&mut self, id: &ResourceId, steps: &[Step]) {
+        for step in steps {
+            if let Action::CreateHypertable { relation, .. }
+            | Action::CreateAggregate { relation, .. } = &step.action
+            {
+                self.creators.insert(relation.clone(), id.clone());
+            }
+            project::apply(self.catalog.to_mut(), &step.action, self.inputs.answers);
+        }
+    }
+
+    /// What people see of steps that are not taken, with the digest that approves them. The digest covers the statements
+    /// and the facts they were decided on, so an approval dies with the plan that it approved.
+    fn hold(&self, claim: &Claim, steps: &[Step], facts: &[String]) -> HeldPlan {
+        let mut statements = Vec::new();
+        if let Some(extension) = &self.catalog.server.extension {
+            for step in steps {
+                statements.extend(
+                    sql::render(&step.action, extension)
+                        .statements
+                        .into_iter()
+                        .map(|s| s.text),
+                );
+            }
+        }
+        let mut hash = Sha256::new();
+        for text in statements.iter().chain(facts) {
+            hash.update(text.as_bytes());
+            hash.update([0]);
+        }
+        let mut digest = String::new();
+        for byte in hash.finalize().iter().take(6) {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        let digest = PlanDigest(digest);
+        HeldPlan {
+            stale_approval: claim
+                .approval
+                .clone()
+                .filter(|approval| *approval != digest),
+            digest,
+            changes: steps.iter().map(|step| step.change.clone()).collect(),
+            hazards: steps
+                .iter()
+                .flat_map(|step| step.hazards.iter().map(ToString::to_string))
+                .collect(),
+            statements,
+        }
+    }
+
+    /// Which steps of this plan must come before a step on this relation.
+    fn after(&self, relation: &Relation) -> Vec<ResourceId> {
+        self.creators.get(relation).cloned().into_iter().collect()
+    }
+
+    /// The refresh windows in force or wanted over the hypertable with this id: aggregate, start offset, time between runs.
+    fn refresh_windows(&self, source_id: i32) -> Vec<RefreshWindow> {
+        let on_source = self
+            .catalog
+            .aggregates
+            .iter()
+            .filter(|(_, a)| a.source_id == source_id);
+        on_source
+            .filter_map(|(relation, aggregate)| {
+                let job = self
+                    .catalog
+                    .job(PolicyKind::Refresh, aggregate.hypertable_id)?;
+                RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval))
+            })
+            .collect()
+    }
+}
+
+/// The part of a refresh policy that interlocks with other policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RefreshWindow {
+    aggregate: Relation,
+    /// `None`: from the beginning.
+    start_offset: Option<Interval>,
+    every: Option<Interval>,
+}
+
+impl RefreshWindow {
+    fn new(
+        aggregate: &Relation,
+        policy: &crate::catalog::Policy,
+        every: Option<Interval>,
+    ) -> Option<Self> {
+        match policy {
+            crate::catalog::Policy::Refresh { start_offset, .. } => Some(Self {
+                aggregate: aggregate.clone(),
+                start_offset: *start_offset,
+                every,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A step without hazards that takes no time.
+fn step(claim: &Claim, action: Action, change: String) -> Step {
+    Step {
+        claim: claim.id.clone(),
+        action,
+        hazards: Vec::new(),
+        long: false,
+        after: Vec::new(),
+        change,
+    }
+}
+
+/// Why nothing may be written to this server now.
+fn writable(server: &Server) -> Option<Verdict> {
+    let reject = |reason, message: &str| Some(Verdict::Rejected(Rejection::new(reason, message)));
+    if server.read_only {
+        return reject(
+            Reason::ReadOnly,
+            "the server is a standby or read-only; nothing is attempted until it accepts writes",
+        );
+    }
+    if server.restoring {
+        return reject(
+            Reason::ReadOnly,
+            "timescaledb.restoring is on: the database is being restored; run timescaledb_post_restore() when that is done",
+        );
+    }
+    None
+}
+
+/// Why this target cannot be managed on this server at all.
+fn gate(server: &Server, target: &Target) -> Option<Verdict> {
+    let reject = |reason, message: String| Some(Verdict::Rejected(Rejection::new(reason, message)));
+    if server.version_num < MINIMUM_POSTGRES {
+        let found = server.postgres_version();
+        return reject(
+            Reason::UnsupportedVersion,
+            format!("the server is PostgreSQL {found}; 14 or later is needed"),
+        );
+    }
+    let Some(extension) = &server.extension else {
+        return reject(
+            Reason::ExtensionMissing,
+            "the extension timescaledb is not installed in this database; run CREATE EXTENSION timescaledb (a superuser may have to)".into(),
+        );
+    };
+    let (major, minor) = MINIMUM_TIMESCALEDB;
+    if !extension.version.at_least(major, minor) {
+        return reject(
+            Reason::UnsupportedVersion,
+            format!(
+                "the extension timescaledb is version {}; {major}.{minor} or later is needed",
+                extension.version
+            ),
+        );
+    }
+    let community = match target {
+        Target::Hypertable(_) => false,
+        Target::Aggregate(_) | Target::Compression(_) | Target::Retention(_) => true,
+    };
+    if community && server.license.as_deref() == Some("apache") {
+        return reject(
+            Reason::LicenseRequired,
+            "the server runs TimescaleDB's Apache edition, which has no policies, compression or continuous aggregates; set timescaledb.license = 'timescale' or use the community edition".into(),
+        );
+    }
+    writable(server)
+}

@@ -1,0 +1,6 @@
+//! Tests against a real Kubernetes API server and a real TimescaleDB.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod servers;

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Builds the control plane of the tests (etcd, kube-apiserver, kubectl) from the Go modules that go.mod names and
+# prints the folder that holds the programs. What is built already is not built again.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The key covers everything the result depends on, so that an upgrade builds anew and an older checkout still finds its own.
+key=$({ cat go.mod go.sum build.sh; uname -sm; } | cksum | tr -d ' ')
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/timescaledb-policy-operator/kubernetes
+bin=$cache/$key
+if [[ -d $bin ]]; then
+  printf '%s\n' "$bin"
+  exit
+fi
+
+command -v go >/dev/null || { say "Go is needed to build the Kubernetes API server for the tests: https://go.dev/doc/install"; exit 1; }
+mkdir -p "$cache"
+# Two builds at the same time would only slow each other down: the second one waits and finds the work done.
+if command -v flock >/dev/null; then
+  exec 9>"$cache/lock"
+  flock 9
+fi
+if [[ -d $bin ]]; then
+  printf '%s\n' "$bin"
+  exit
+fi
+
+# A partial build must never look like a finished one: build beside the final place, rename at the end.
+partial=$(mktemp -d "$cache/partial.XXXXXX")
+trap 'rm -rf -- "$partial"' EXIT
+
+# Reads what `go build -v` says: a package per line, and complaints. Counts the first, shows the second.
+progress() {
+  local line compiled=0 last=$SECONDS
+  while IFS= read -r line; do
+    case $line in
+      'go: downloading '*) ;;
+      *' '*) say "$line" ;;
+      *) compiled=$((compiled + 1)) ;;
+    esac
+    if ((SECONDS - last >= 10)); then
+      say "  $compiled of about 2300 packages compiled after $SECONDS s"
+      last=$SECONDS
+    fi
+  done
+}
+
+export GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
+say "Building etcd, kube-apiserver and kubectl for the tests (once; about 4 minutes on two cores)"
+version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes 2> >(progress))
+# Without these kubectl refuses the server: its version would be a template that git archive fills in.
+component=k8s.io/component-base/version
+minor=${version#v*.}
+flags="-s -w -X $component.gitVersion=$version -X $component.gitMajor=1 -X $component.gitMinor=${minor%%.*}"
+flags+=" -X $component.gitTreeState=clean -X $component.gitCommit=unknown -X k8s.io/client-go/pkg/version.gitVersion=$version"
+go build -v -trimpath -buildvcs=false -ldflags "$flags" -o "$partial/" tool 2>&1 | progress
+mv "$partial/server" "$partial/etcd" # named after its package
+
+chmod 755 "$partial"
+mv "$partial" "$bin"
+say "Built in $SECONDS s"
+printf '%s\n' "$bin"
