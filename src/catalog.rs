@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::types::{Interval, Nulls, Order, Relation, SqlName};
+use crate::api::{
+    status::Reason,
+    types::{Interval, Nulls, Order, Relation, SqlName},
+};
 
 /// One snapshot of a database.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,16 +34,12 @@ impl Catalog {
     /// The job of this kind for the hypertable with this id. TimescaleDB allows several refresh policies on one
     /// aggregate from 2.21 on; the one with the lowest id counts.
     pub fn job(&self, kind: PolicyKind, hypertable_id: i32) -> Option<&Job> {
-        self.jobs
-            .iter()
-            .find(|job| job.hypertable_id == hypertable_id && job.policy.kind() == kind)
+        self.jobs.iter().find(|job| job.hypertable_id == hypertable_id && job.policy.kind() == kind)
     }
 
     /// The hypertable with this id.
     pub fn hypertable_by_id(&self, id: i32) -> Option<(&Relation, &Hypertable)> {
-        self.hypertables
-            .iter()
-            .find(|(_, hypertable)| hypertable.id == id)
+        self.hypertables.iter().find(|(_, hypertable)| hypertable.id == id)
     }
 }
 
@@ -65,11 +64,7 @@ pub struct Server {
 impl Server {
     /// The version as people write it: `17.5`.
     pub fn postgres_version(&self) -> String {
-        format!(
-            "{}.{}",
-            self.version_num / 10_000,
-            self.version_num % 10_000
-        )
+        format!("{}.{}", self.version_num / 10_000, self.version_num % 10_000)
     }
 }
 
@@ -202,22 +197,14 @@ impl SortColumn {
     pub fn new(column: SqlName, order: Order, nulls: Option<Nulls>) -> Self {
         let descending = order == Order::Desc;
         let nulls_first = nulls.map_or(descending, |n| n == Nulls::First);
-        Self {
-            column,
-            descending,
-            nulls_first,
-        }
+        Self { column, descending, nulls_first }
     }
 }
 
 /// For messages: `ts DESC`, with NULLS only where it is not PostgreSQL's default.
 impl fmt::Display for SortColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe_key(
-            self.column.as_str(),
-            self.descending,
-            self.nulls_first,
-        ))
+        f.write_str(&describe_key(self.column.as_str(), self.descending, self.nulls_first))
     }
 }
 
@@ -267,18 +254,9 @@ pub struct IndexKey {
 /// For messages: the definition in the words of CREATE INDEX.
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns: Vec<_> = self
-            .columns
-            .iter()
-            .map(|c| describe_key(&c.column, c.descending, c.nulls_first))
-            .collect();
-        write!(
-            f,
-            "{}{} ({})",
-            if self.unique { "UNIQUE " } else { "" },
-            self.method,
-            columns.join(", ")
-        )?;
+        let columns: Vec<_> =
+            self.columns.iter().map(|c| describe_key(&c.column, c.descending, c.nulls_first)).collect();
+        write!(f, "{}{} ({})", if self.unique { "UNIQUE " } else { "" }, self.method, columns.join(", "))?;
         if !self.include.is_empty() {
             write!(f, " INCLUDE ({})", self.include.join(", "))?;
         }
@@ -383,21 +361,15 @@ impl Policy {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offset =
-            |o: &Option<Interval>, none: &str| o.map_or_else(|| none.to_owned(), |i| i.to_string());
+        let offset = |o: &Option<Interval>, none: &str| o.map_or_else(|| none.to_owned(), |i| i.to_string());
         match self {
-            Self::Compression { compress_after } => write!(
-                f,
-                "compress after {}",
-                offset(compress_after, "another measure")
-            ),
+            Self::Compression { compress_after } => {
+                write!(f, "compress after {}", offset(compress_after, "another measure"))
+            }
             Self::Retention { drop_after } => {
                 write!(f, "drop after {}", offset(drop_after, "another measure"))
             }
-            Self::Refresh {
-                start_offset,
-                end_offset,
-            } => {
+            Self::Refresh { start_offset, end_offset } => {
                 write!(
                     f,
                     "refresh from {} to {} ago",
@@ -493,16 +465,24 @@ pub enum Answer {
     Drops(Drops),
 }
 
+impl Answer {
+    /// Whether the answer is worth keeping: a text that the server does not take may be taken later, when what it names
+    /// has come into being.
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Definition(Ok(_)) | Self::Predicate(Ok(_)))
+    }
+}
+
 /// The answers at hand.
 pub type Answers = BTreeMap<Question, Answer>;
 
 /// Why the server does not take an SQL text from a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextError {
+    /// What kind of reason: `InvalidSpec`, `TableNotFound`, `PermissionDenied`, or one that passes.
+    pub reason: Reason,
     /// The server's message.
     pub message: String,
-    /// A relation in the text does not exist (SQLSTATE 42P01): it may come into being.
-    pub missing_relation: bool,
 }
 
 /// How the server reads a query.
@@ -575,10 +555,7 @@ impl Drops {
         if self.of == 0 {
             return 0.0;
         }
-        #[allow(
-            clippy::cast_precision_loss,
-            reason = "a count of chunks, far below 2^52"
-        )]
+        #[allow(clippy::cast_precision_loss, reason = "a count of chunks, far below 2^52")]
         let share = self.chunks as f64 / self.of as f64;
         share * 100.0
     }

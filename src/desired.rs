@@ -11,8 +11,8 @@ use kube::ResourceExt;
 
 use crate::{
     api::{
-        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable,
-        RetentionPolicy, TimescaleDatabase,
+        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
+        TimescaleDatabase,
         continuous_aggregate::AggregateDeletion,
         hypertable,
         status::{Reason, TargetStatus},
@@ -74,10 +74,7 @@ pub struct Rejection {
 impl Rejection {
     /// A rejection with this reason and message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 
     fn field(field: &str, problem: impl fmt::Display) -> Self {
@@ -290,9 +287,8 @@ impl PolicyTarget {
             Self::Resource(hypertable) => (&hypertable.spec.schema, &hypertable.spec.table),
             Self::Recorded(target) => (&target.schema, &target.table),
         };
-        relation(schema, table, "table").map_err(|e| {
-            Rejection::new(Reason::TargetNotReady, format!("the target: {}", e.message))
-        })
+        relation(schema, table, "table")
+            .map_err(|e| Rejection::new(Reason::TargetNotReady, format!("the target: {}", e.message)))
     }
 }
 
@@ -314,10 +310,7 @@ pub fn aggregate_needs_release(deletion: AggregateDeletion) -> bool {
 
 /// What the database's spec says about everything attached to it.
 pub fn rules(database: &TimescaleDatabase) -> Rules {
-    Rules {
-        mode: database.spec.mode,
-        max_immediate_drop_percent: database.spec.guards.max_immediate_drop_percent,
-    }
+    Rules { mode: database.spec.mode, max_immediate_drop_percent: database.spec.guards.max_immediate_drop_percent }
 }
 
 struct Candidate {
@@ -333,12 +326,7 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
     let mut candidates = Vec::new();
     for resource in &attached.hypertables {
         let target = hypertable_target(resource);
-        candidates.push(candidate(
-            &**resource,
-            Kind::Hypertable,
-            target,
-            Release::Nothing,
-        ));
+        candidates.push(candidate(&**resource, Kind::Hypertable, target, Release::Nothing));
     }
     for resource in &attached.aggregates {
         let target = aggregate_target(resource);
@@ -348,30 +336,15 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
             }
             _ => Release::Nothing,
         };
-        candidates.push(candidate(
-            &**resource,
-            Kind::ContinuousAggregate,
-            target,
-            release,
-        ));
+        candidates.push(candidate(&**resource, Kind::ContinuousAggregate, target, release));
     }
     for (resource, on) in &attached.compression {
         let release = policy_release(on, resource.spec.deletion_policy, PolicyKind::Compression);
-        candidates.push(candidate(
-            &**resource,
-            Kind::CompressionPolicy,
-            compression_target(resource, on),
-            release,
-        ));
+        candidates.push(candidate(&**resource, Kind::CompressionPolicy, compression_target(resource, on), release));
     }
     for (resource, on) in &attached.retention {
         let release = policy_release(on, resource.spec.deletion_policy, PolicyKind::Retention);
-        candidates.push(candidate(
-            &**resource,
-            Kind::RetentionPolicy,
-            retention_target(resource, on),
-            release,
-        ));
+        candidates.push(candidate(&**resource, Kind::RetentionPolicy, retention_target(resource, on), release));
     }
     resolve(candidates, orphan)
 }
@@ -389,14 +362,8 @@ fn candidate<K: ResourceExt>(
     target: Result<(ObjectKey, Target), Rejection>,
     release: Release,
 ) -> Candidate {
-    let id = ResourceId {
-        kind,
-        name: resource.name_any(),
-    };
-    let approval = resource
-        .annotations()
-        .get(APPROVE_ANNOTATION)
-        .map(|digest| PlanDigest(digest.trim().to_owned()));
+    let id = ResourceId { kind, name: resource.name_any() };
+    let approval = resource.annotations().get(APPROVE_ANNOTATION).map(|digest| PlanDigest(digest.trim().to_owned()));
     let (key, target) = match target {
         Ok((key, target)) => (Some(key), Ok(target)),
         Err(rejection) => (None, Err(rejection)),
@@ -404,52 +371,24 @@ fn candidate<K: ResourceExt>(
     // Only a resource seen with a deletion timestamp releases anything, and only one that holds our finalizer ever owned it.
     let intent = if resource.meta().deletion_timestamp.is_some() {
         let owned = resource.finalizers().iter().any(|f| f == FINALIZER);
-        Ok(Intent::Release(if owned {
-            release
-        } else {
-            Release::Nothing
-        }))
+        Ok(Intent::Release(if owned { release } else { Release::Nothing }))
     } else {
         target.map(Intent::Ensure)
     };
     let claim = match intent {
-        Ok(intent) => Ok(Claim {
-            id,
-            intent,
-            approval,
-        }),
+        Ok(intent) => Ok(Claim { id, intent, approval }),
         Err(rejection) => Err((id, rejection)),
     };
-    Candidate {
-        created: resource.creation_timestamp().map(|t| t.0),
-        key,
-        claim,
-    }
+    Candidate { created: resource.creation_timestamp().map(|t| t.0), key, claim }
 }
 
 fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
     let mut desired = Desired::default();
     let mut owners: BTreeMap<ObjectKey, (Option<Timestamp>, ResourceId)> = BTreeMap::new();
-    for Candidate {
-        created,
-        key,
-        claim,
-    } in &candidates
-    {
-        if let (
-            Some(key),
-            Ok(Claim {
-                id,
-                intent: Intent::Ensure(_),
-                ..
-            }),
-        ) = (key, claim)
-        {
+    for Candidate { created, key, claim } in &candidates {
+        if let (Some(key), Ok(Claim { id, intent: Intent::Ensure(_), .. })) = (key, claim) {
             let rank = (*created, id.clone());
-            owners
-                .entry(key.clone())
-                .and_modify(|owner| *owner = rank.clone().min(owner.clone()))
-                .or_insert(rank);
+            owners.entry(key.clone()).and_modify(|owner| *owner = rank.clone().min(owner.clone())).or_insert(rank);
         }
     }
     for Candidate { key, claim, .. } in candidates {
@@ -460,23 +399,16 @@ fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
                 continue;
             }
         };
-        let owner = key
-            .as_ref()
-            .and_then(|key| owners.get(key))
-            .map(|(_, id)| id);
+        let owner = key.as_ref().and_then(|key| owners.get(key)).map(|(_, id)| id);
         match (&mut claim.intent, owner) {
             (Intent::Ensure(_), Some(owner)) if *owner != claim.id => {
                 let message = format!(
                     "{owner} claims the same object of the database and is older; delete one of the two (deleting this one changes nothing in the database)"
                 );
-                desired
-                    .rejected
-                    .insert(claim.id, Rejection::new(Reason::Conflicted, message));
+                desired.rejected.insert(claim.id, Rejection::new(Reason::Conflicted, message));
                 continue;
             }
-            (Intent::Release(release), owner) if orphan || owner.is_some() => {
-                *release = Release::Nothing
-            }
+            (Intent::Release(release), owner) if orphan || owner.is_some() => *release = Release::Nothing,
             _ => {}
         }
         desired.claims.push(claim);
@@ -486,10 +418,7 @@ fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
 }
 
 fn relation(schema: &str, name: &str, field: &str) -> Result<Relation, Rejection> {
-    Ok(Relation {
-        schema: sql_name(schema, "schema")?,
-        name: sql_name(name, field)?,
-    })
+    Ok(Relation { schema: sql_name(schema, "schema")?, name: sql_name(name, field)? })
 }
 
 fn sql_name(text: &str, field: &str) -> Result<SqlName, Rejection> {
@@ -497,11 +426,7 @@ fn sql_name(text: &str, field: &str) -> Result<SqlName, Rejection> {
 }
 
 fn sql_names(texts: &[String], field: &str) -> Result<Vec<SqlName>, Rejection> {
-    texts
-        .iter()
-        .enumerate()
-        .map(|(i, text)| sql_name(text, &format!("{field}[{i}]")))
-        .collect()
+    texts.iter().enumerate().map(|(i, text)| sql_name(text, &format!("{field}[{i}]"))).collect()
 }
 
 fn interval(text: &IntervalText, field: &str) -> Result<Interval, Rejection> {
@@ -512,10 +437,7 @@ fn interval(text: &IntervalText, field: &str) -> Result<Interval, Rejection> {
 fn positive(text: &IntervalText, field: &str) -> Result<Interval, Rejection> {
     let interval = interval(text, field)?;
     if !interval.is_positive() {
-        return Err(Rejection::field(
-            field,
-            format!("\"{}\" must be longer than nothing", text.0),
-        ));
+        return Err(Rejection::field(field, format!("\"{}\" must be longer than nothing", text.0)));
     }
     Ok(interval)
 }
@@ -531,21 +453,10 @@ fn optional<T>(
 fn hypertable_target(resource: &Hypertable) -> Result<(ObjectKey, Target), Rejection> {
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.table, "table")?;
-    let space = spec
-        .space_partitions
-        .iter()
-        .enumerate()
-        .map(|(i, partition)| {
-            Ok((
-                sql_name(&partition.column, &format!("spacePartitions[{i}].column"))?,
-                partition.partitions,
-            ))
-        });
-    let indexes = spec
-        .indexes
-        .iter()
-        .enumerate()
-        .map(|(i, index)| index_target(index, &format!("indexes[{i}]")));
+    let space = spec.space_partitions.iter().enumerate().map(|(i, partition)| {
+        Ok((sql_name(&partition.column, &format!("spacePartitions[{i}].column"))?, partition.partitions))
+    });
+    let indexes = spec.indexes.iter().enumerate().map(|(i, index)| index_target(index, &format!("indexes[{i}]")));
     let target = HypertableTarget {
         relation: relation.clone(),
         time_column: sql_name(&spec.time_column, "timeColumn")?,
@@ -554,13 +465,7 @@ fn hypertable_target(resource: &Hypertable) -> Result<(ObjectKey, Target), Rejec
         migrate_data: spec.migrate_data,
         indexes: indexes.collect::<Result<_, _>>()?,
     };
-    Ok((
-        ObjectKey {
-            relation,
-            part: Kind::Hypertable,
-        },
-        Target::Hypertable(target),
-    ))
+    Ok((ObjectKey { relation, part: Kind::Hypertable }, Target::Hypertable(target)))
 }
 
 fn index_target(index: &hypertable::Index, field: &str) -> Result<IndexTarget, Rejection> {
@@ -568,11 +473,7 @@ fn index_target(index: &hypertable::Index, field: &str) -> Result<IndexTarget, R
         let name = sql_name(&column.name, &format!("{field}.columns[{i}].name"))?;
         Ok(SortColumn::new(name, column.order, column.nulls))
     });
-    let predicate = index
-        .predicate
-        .as_deref()
-        .map(|text| sql_text(text, &format!("{field}.where")))
-        .transpose()?;
+    let predicate = index.predicate.as_deref().map(|text| sql_text(text, &format!("{field}.where"))).transpose()?;
     Ok(IndexTarget {
         name: sql_name(&index.name, &format!("{field}.name"))?,
         columns: columns.collect::<Result<_, _>>()?,
@@ -593,20 +494,8 @@ fn sql_text(text: &str, field: &str) -> Result<String, Rejection> {
     Ok(trimmed.to_owned())
 }
 
-fn job_target(
-    policy: Policy,
-    schedule: &Schedule,
-    paused: bool,
-    field: &str,
-) -> Result<JobTarget, Rejection> {
-    let Schedule {
-        interval: every,
-        initial_start,
-        timezone,
-        max_runtime,
-        max_retries,
-        retry_period,
-    } = schedule;
+fn job_target(policy: Policy, schedule: &Schedule, paused: bool, field: &str) -> Result<JobTarget, Rejection> {
+    let Schedule { interval: every, initial_start, timezone, max_runtime, max_retries, retry_period } = schedule;
     let at = |name: &str| format!("{field}.{name}");
     let initial_start = initial_start
         .as_ref()
@@ -622,10 +511,7 @@ fn job_target(
     let max_runtime = optional(max_runtime.as_ref(), &at("maxRuntime"), |text, field| {
         let value = interval(text, field)?;
         if value < Interval::from_seconds(0) {
-            return Err(Rejection::field(
-                field,
-                format!("\"{}\" must not be negative", text.0),
-            ));
+            return Err(Rejection::field(field, format!("\"{}\" must not be negative", text.0)));
         }
         Ok(value)
     })?;
@@ -642,64 +528,35 @@ fn job_target(
 }
 
 fn policy_target_id(name: &str) -> ResourceId {
-    ResourceId {
-        kind: Kind::Hypertable,
-        name: name.to_owned(),
-    }
+    ResourceId { kind: Kind::Hypertable, name: name.to_owned() }
 }
 
-fn compression_target(
-    resource: &CompressionPolicy,
-    on: &PolicyTarget,
-) -> Result<(ObjectKey, Target), Rejection> {
+fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result<(ObjectKey, Target), Rejection> {
     let spec = &resource.spec;
     let relation = on.relation()?;
     let compress_after = positive(&spec.compress_after, "compressAfter")?;
     let order_by = spec.order_by.as_ref().map(|columns| {
         let column = |(i, o): (usize, &crate::api::compression_policy::OrderBy)| {
-            Ok(SortColumn::new(
-                sql_name(&o.column, &format!("orderBy[{i}].column"))?,
-                o.order,
-                o.nulls,
-            ))
+            Ok(SortColumn::new(sql_name(&o.column, &format!("orderBy[{i}].column"))?, o.order, o.nulls))
         };
-        columns
-            .iter()
-            .enumerate()
-            .map(column)
-            .collect::<Result<_, Rejection>>()
+        columns.iter().enumerate().map(column).collect::<Result<_, Rejection>>()
     });
     let target = CompressionTarget {
         target: policy_target_id(&spec.target_ref.name),
         relation: relation.clone(),
-        segment_by: spec
-            .segment_by
-            .as_ref()
-            .map(|names| sql_names(names, "segmentBy"))
-            .transpose()?,
+        segment_by: spec.segment_by.as_ref().map(|names| sql_names(names, "segmentBy")).transpose()?,
         order_by: order_by.transpose()?,
         job: job_target(
-            Policy::Compression {
-                compress_after: Some(compress_after),
-            },
+            Policy::Compression { compress_after: Some(compress_after) },
             &spec.schedule,
             spec.paused,
             "schedule",
         )?,
     };
-    Ok((
-        ObjectKey {
-            relation,
-            part: Kind::CompressionPolicy,
-        },
-        Target::Compression(target),
-    ))
+    Ok((ObjectKey { relation, part: Kind::CompressionPolicy }, Target::Compression(target)))
 }
 
-fn retention_target(
-    resource: &RetentionPolicy,
-    on: &PolicyTarget,
-) -> Result<(ObjectKey, Target), Rejection> {
+fn retention_target(resource: &RetentionPolicy, on: &PolicyTarget) -> Result<(ObjectKey, Target), Rejection> {
     let spec = &resource.spec;
     let relation = on.relation()?;
     let drop_after = positive(&spec.drop_after, "dropAfter")?;
@@ -707,43 +564,21 @@ fn retention_target(
         target: policy_target_id(&spec.target_ref.name),
         relation: relation.clone(),
         drop_after,
-        job: job_target(
-            Policy::Retention {
-                drop_after: Some(drop_after),
-            },
-            &spec.schedule,
-            spec.paused,
-            "schedule",
-        )?,
+        job: job_target(Policy::Retention { drop_after: Some(drop_after) }, &spec.schedule, spec.paused, "schedule")?,
     };
-    Ok((
-        ObjectKey {
-            relation,
-            part: Kind::RetentionPolicy,
-        },
-        Target::Retention(target),
-    ))
+    Ok((ObjectKey { relation, part: Kind::RetentionPolicy }, Target::Retention(target)))
 }
 
 fn aggregate_target(resource: &ContinuousAggregate) -> Result<(ObjectKey, Target), Rejection> {
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.name, "name")?;
     let refresh = spec.refresh_policy.as_ref().map(|policy| {
-        let start_offset = optional(
-            policy.start_offset.as_ref(),
-            "refreshPolicy.startOffset",
-            interval,
-        )?;
-        let end_offset = optional(
-            policy.end_offset.as_ref(),
-            "refreshPolicy.endOffset",
-            interval,
-        )?;
+        let start_offset = optional(policy.start_offset.as_ref(), "refreshPolicy.startOffset", interval)?;
+        let end_offset = optional(policy.end_offset.as_ref(), "refreshPolicy.endOffset", interval)?;
         if let (Some(start), Some(end)) = (start_offset, end_offset)
             && start <= end
         {
-            let problem =
-                format!("startOffset ({start}) must be longer ago than endOffset ({end})");
+            let problem = format!("startOffset ({start}) must be longer ago than endOffset ({end})");
             return Err(Rejection::field("refreshPolicy", problem));
         }
         if policy.schedule.interval.is_none() {
@@ -753,10 +588,7 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<(ObjectKey, Target
             ));
         }
         job_target(
-            Policy::Refresh {
-                start_offset,
-                end_offset,
-            },
+            Policy::Refresh { start_offset, end_offset },
             &policy.schedule,
             policy.paused,
             "refreshPolicy.schedule",
@@ -768,11 +600,5 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<(ObjectKey, Target
         materialized_only: spec.real_time.map(|real_time| !real_time),
         refresh: refresh.transpose()?,
     };
-    Ok((
-        ObjectKey {
-            relation,
-            part: Kind::ContinuousAggregate,
-        },
-        Target::Aggregate(target),
-    ))
+    Ok((ObjectKey { relation, part: Kind::ContinuousAggregate }, Target::Aggregate(target)))
 }

@@ -44,11 +44,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class and reason.
     pub fn new(class: Class, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            reason,
-            message: message.into(),
-        }
+        Self { class, reason, message: message.into() }
     }
 }
 
@@ -80,9 +76,7 @@ pub fn pause(class: Class, failures: u32, resync: Interval, jitter: f64) -> Dura
     match class {
         Class::Transient => {
             let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-            doubled
-                .min(longest)
-                .mul_f64(jitter.clamp(0.0, 1.0).mul_add(0.5, 0.5))
+            doubled.min(longest).mul_f64(jitter.clamp(0.0, 1.0).mul_add(0.5, 0.5))
         }
         Class::User | Class::Bug => resync_pause(resync, jitter),
     }
@@ -90,9 +84,7 @@ pub fn pause(class: Class, failures: u32, resync: Interval, jitter: f64) -> Dura
 
 /// The pause until the next look at a database that needs nothing: the resync interval, less up to a tenth.
 pub fn resync_pause(resync: Interval, jitter: f64) -> Duration {
-    resync
-        .to_duration()
-        .mul_f64(jitter.clamp(0.0, 1.0).mul_add(-0.1, 1.0))
+    resync.to_duration().mul_f64(jitter.clamp(0.0, 1.0).mul_add(-0.1, 1.0))
 }
 
 #[cfg(test)]
@@ -105,9 +97,7 @@ mod tests {
 
     #[test]
     fn transient_pauses_grow_up_to_the_resync_interval() {
-        let pauses: Vec<_> = (1..10)
-            .map(|n| pause(Class::Transient, n, RESYNC, 1.0))
-            .collect();
+        let pauses: Vec<_> = (1..10).map(|n| pause(Class::Transient, n, RESYNC, 1.0)).collect();
         assert_eq!(pauses[0], FIRST_PAUSE);
         assert!(pauses.is_sorted());
         assert_eq!(pauses[8], Duration::from_secs(30));

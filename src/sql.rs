@@ -41,20 +41,12 @@ pub fn quote_ident(name: &SqlName) -> String {
 /// `standard_conforming_strings` says. The rule of libpq's `PQescapeLiteral`.
 pub fn quote_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
+    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 
 /// `"schema"."name"`
 pub fn quote_relation(relation: &Relation) -> String {
-    format!(
-        "{}.{}",
-        quote_ident(&relation.schema),
-        quote_ident(&relation.name)
-    )
+    format!("{}.{}", quote_ident(&relation.schema), quote_ident(&relation.name))
 }
 
 /// The relation as a `regclass` argument.
@@ -80,53 +72,28 @@ fn sort_column(column: &SortColumn) -> String {
 }
 
 fn sort_list(columns: &[SortColumn]) -> String {
-    columns
-        .iter()
-        .map(sort_column)
-        .collect::<Vec<_>>()
-        .join(", ")
+    columns.iter().map(sort_column).collect::<Vec<_>>().join(", ")
 }
 
 impl Statement {
     fn new(text: String) -> Self {
-        Self {
-            text,
-            search_path: Vec::new(),
-            returns_row: false,
-        }
+        Self { text, search_path: Vec::new(), returns_row: false }
     }
 
     fn call(text: String) -> Self {
-        Self {
-            text,
-            search_path: Vec::new(),
-            returns_row: true,
-        }
+        Self { text, search_path: Vec::new(), returns_row: true }
     }
 }
 
 /// The statements that carry out an action on a database with this extension.
 pub fn render(action: &Action, extension: &Extension) -> Script {
     let function = |name: &str| format!("{}.{name}", quote_ident(&extension.schema));
-    let in_transaction = |statements| Script {
-        statements,
-        transaction: true,
-    };
+    let in_transaction = |statements| Script { statements, transaction: true };
     match action {
-        Action::CreateHypertable {
-            relation,
-            time_column,
-            chunk_interval,
-            space,
-            indexes,
-            migrate_data,
-        } => {
+        Action::CreateHypertable { relation, time_column, chunk_interval, space, indexes, migrate_data } => {
             let mut arguments = vec![regclass(relation), quote_literal(time_column.as_str())];
             if let Some((column, partitions)) = space.first() {
-                arguments.push(format!(
-                    "partitioning_column => {}",
-                    quote_literal(column.as_str())
-                ));
+                arguments.push(format!("partitioning_column => {}", quote_literal(column.as_str())));
                 arguments.push(format!("number_partitions => {partitions}"));
             }
             if let Some(range) = chunk_interval {
@@ -138,136 +105,65 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
             if *migrate_data {
                 arguments.push("migrate_data => true".to_owned());
             }
-            let create = format!(
-                "SELECT {}({})",
-                function("create_hypertable"),
-                arguments.join(", ")
-            );
+            let create = format!("SELECT {}({})", function("create_hypertable"), arguments.join(", "));
             let mut statements = vec![Statement::call(create)];
-            statements.extend(
-                space
-                    .iter()
-                    .skip(1)
-                    .map(|(column, n)| add_dimension(relation, column, *n, extension)),
-            );
-            statements.extend(
-                indexes
-                    .iter()
-                    .map(|index| create_index(relation, index, "", extension)),
-            );
+            statements.extend(space.iter().skip(1).map(|(column, n)| add_dimension(relation, column, *n, extension)));
+            statements.extend(indexes.iter().map(|index| create_index(relation, index, "", extension)));
             in_transaction(statements)
         }
-        Action::SetChunkInterval {
-            relation,
-            column,
-            interval: range,
-        } => in_transaction(vec![Statement::call(format!(
-            "SELECT {}({}, {}, dimension_name => {})",
-            function("set_chunk_time_interval"),
-            regclass(relation),
-            interval(*range),
-            quote_literal(column.as_str())
-        ))]),
-        Action::AddDimension {
-            relation,
-            column,
-            partitions,
-        } => in_transaction(vec![add_dimension(
-            relation,
-            column,
-            *partitions,
-            extension,
-        )]),
-        Action::SetPartitions {
-            relation,
-            column,
-            partitions,
-        } => in_transaction(vec![Statement::call(format!(
+        Action::SetChunkInterval { relation, column, interval: range } => {
+            in_transaction(vec![Statement::call(format!(
+                "SELECT {}({}, {}, dimension_name => {})",
+                function("set_chunk_time_interval"),
+                regclass(relation),
+                interval(*range),
+                quote_literal(column.as_str())
+            ))])
+        }
+        Action::AddDimension { relation, column, partitions } => {
+            in_transaction(vec![add_dimension(relation, column, *partitions, extension)])
+        }
+        Action::SetPartitions { relation, column, partitions } => in_transaction(vec![Statement::call(format!(
             "SELECT {}({}, {partitions}, dimension_name => {})",
             function("set_number_partitions"),
             regclass(relation),
             quote_literal(column.as_str())
         ))]),
         Action::CreateIndex { relation, index } => Script {
-            statements: vec![create_index(
-                relation,
-                index,
-                " WITH (timescaledb.transaction_per_chunk)",
-                extension,
-            )],
+            statements: vec![create_index(relation, index, " WITH (timescaledb.transaction_per_chunk)", extension)],
             transaction: false,
         },
         Action::DropInvalidIndex { relation, index } => {
-            let index = Relation {
-                schema: relation.schema.clone(),
-                name: index.clone(),
-            };
-            in_transaction(vec![Statement::new(format!(
-                "DROP INDEX {}",
-                quote_relation(&index)
-            ))])
+            let index = Relation { schema: relation.schema.clone(), name: index.clone() };
+            in_transaction(vec![Statement::new(format!("DROP INDEX {}", quote_relation(&index)))])
         }
-        Action::SetCompression {
-            relation,
-            segment_by,
-            order_by,
-        } => {
+        Action::SetCompression { relation, segment_by, order_by } => {
             let mut options = vec!["timescaledb.compress".to_owned()];
             if let Some(columns) = segment_by {
-                options.push(format!(
-                    "timescaledb.compress_segmentby = {}",
-                    quote_literal(&name_list(columns))
-                ));
+                options.push(format!("timescaledb.compress_segmentby = {}", quote_literal(&name_list(columns))));
             }
             if let Some(columns) = order_by {
-                options.push(format!(
-                    "timescaledb.compress_orderby = {}",
-                    quote_literal(&sort_list(columns))
-                ));
+                options.push(format!("timescaledb.compress_orderby = {}", quote_literal(&sort_list(columns))));
             }
-            let text = format!(
-                "ALTER TABLE {} SET ({})",
-                quote_relation(relation),
-                options.join(", ")
-            );
+            let text = format!("ALTER TABLE {} SET ({})", quote_relation(relation), options.join(", "));
             in_transaction(vec![Statement::new(text)])
         }
-        Action::AddPolicy {
-            relation,
-            policy,
-            job,
-        } => in_transaction(vec![add_policy(relation, policy, job, extension)]),
-        Action::AlterPolicy {
-            relation: _,
-            job_id,
-            hypertable_id,
-            kind,
-            changes,
-        } => in_transaction(vec![alter_policy(
-            *job_id,
-            *hypertable_id,
-            *kind,
-            changes,
-            extension,
-        )]),
+        Action::AddPolicy { relation, policy, job } => {
+            in_transaction(vec![add_policy(relation, policy, job, extension)])
+        }
+        Action::AlterPolicy { relation: _, job_id, hypertable_id, kind, changes } => {
+            in_transaction(vec![alter_policy(*job_id, *hypertable_id, *kind, changes, extension)])
+        }
         Action::RemovePolicy { relation, kind } => {
             let name = match kind {
                 PolicyKind::Compression => "remove_compression_policy",
                 PolicyKind::Retention => "remove_retention_policy",
                 PolicyKind::Refresh => "remove_continuous_aggregate_policy",
             };
-            let text = format!(
-                "SELECT {}({}, if_exists => true)",
-                function(name),
-                regclass(relation)
-            );
+            let text = format!("SELECT {}({}, if_exists => true)", function(name), regclass(relation));
             in_transaction(vec![Statement::call(text)])
         }
-        Action::CreateAggregate {
-            relation,
-            query,
-            materialized_only,
-        } => {
+        Action::CreateAggregate { relation, query, materialized_only } => {
             let mut options = vec!["timescaledb.continuous".to_owned()];
             if let Some(only) = materialized_only {
                 options.push(format!("timescaledb.materialized_only = {only}"));
@@ -277,22 +173,15 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
                 quote_relation(relation),
                 options.join(", ")
             );
-            in_transaction(vec![Statement {
-                search_path: lookup_path(relation, extension),
-                ..Statement::new(text)
-            }])
+            in_transaction(vec![Statement { search_path: lookup_path(relation, extension), ..Statement::new(text) }])
         }
-        Action::SetMaterializedOnly {
-            relation,
-            materialized_only,
-        } => in_transaction(vec![Statement::new(format!(
+        Action::SetMaterializedOnly { relation, materialized_only } => in_transaction(vec![Statement::new(format!(
             "ALTER MATERIALIZED VIEW {} SET (timescaledb.materialized_only = {materialized_only})",
             quote_relation(relation)
         ))]),
-        Action::DropAggregate { relation } => in_transaction(vec![Statement::new(format!(
-            "DROP MATERIALIZED VIEW {}",
-            quote_relation(relation)
-        ))]),
+        Action::DropAggregate { relation } => {
+            in_transaction(vec![Statement::new(format!("DROP MATERIALIZED VIEW {}", quote_relation(relation)))])
+        }
     }
 }
 
@@ -305,21 +194,30 @@ pub fn lookup_path(relation: &Relation, extension: &Extension) -> Vec<SqlName> {
     path
 }
 
-/// `SET LOCAL search_path` for statements with texts from a resource. `pg_catalog` first and `pg_temp` last, so that
+/// `SET [LOCAL] search_path` for statements with texts from a resource. `pg_catalog` first and `pg_temp` last, so that
 /// nobody who can create objects somewhere can slip a function under a built-in name.
-pub fn set_local_search_path(schemas: &[SqlName]) -> String {
+pub fn set_search_path(set: &str, schemas: &[SqlName]) -> String {
     let mut path = vec!["pg_catalog".to_owned()];
     path.extend(schemas.iter().map(quote_ident));
     path.push("pg_temp".to_owned());
-    format!("SET LOCAL search_path = {}", path.join(", "))
+    format!("{set} search_path = {}", path.join(", "))
 }
 
-fn add_dimension(
-    relation: &Relation,
-    column: &SqlName,
-    partitions: i32,
-    extension: &Extension,
-) -> Statement {
+/// A view that exists only to have the server read a query, in a transaction that is rolled back. That it must be one
+/// SELECT is the server's judgement: CREATE VIEW takes nothing else.
+pub fn temporary_view(query: &str) -> String {
+    format!("CREATE TEMPORARY VIEW wanted_definition AS\n{query}\n")
+}
+
+/// An index on an empty copy of a table that exists only to have the server read a predicate, likewise.
+pub fn temporary_index(relation: &Relation, predicate: &str) -> [String; 2] {
+    [
+        format!("CREATE TEMPORARY TABLE wanted_predicate (LIKE {})", quote_relation(relation)),
+        format!("CREATE INDEX wanted_predicate_index ON pg_temp.wanted_predicate ((true)) WHERE (\n{predicate}\n)"),
+    ]
+}
+
+fn add_dimension(relation: &Relation, column: &SqlName, partitions: i32, extension: &Extension) -> Statement {
     let schema = quote_ident(&extension.schema);
     Statement::call(format!(
         "SELECT {schema}.add_dimension({}, {schema}.by_hash({}, {partitions}))",
@@ -328,32 +226,17 @@ fn add_dimension(
     ))
 }
 
-fn create_index(
-    relation: &Relation,
-    index: &IndexTarget,
-    with: &str,
-    extension: &Extension,
-) -> Statement {
-    let include = if index.include.is_empty() {
-        String::new()
-    } else {
-        format!(" INCLUDE ({})", name_list(&index.include))
-    };
-    let predicate = index
-        .predicate
-        .as_ref()
-        .map(|text| format!(" WHERE (\n{text}\n)"))
-        .unwrap_or_default();
+fn create_index(relation: &Relation, index: &IndexTarget, with: &str, extension: &Extension) -> Statement {
+    let include =
+        if index.include.is_empty() { String::new() } else { format!(" INCLUDE ({})", name_list(&index.include)) };
+    let predicate = index.predicate.as_ref().map(|text| format!(" WHERE (\n{text}\n)")).unwrap_or_default();
     let text = format!(
         "CREATE INDEX {} ON {} ({}){include}{with}{predicate}",
         quote_ident(&index.name),
         quote_relation(relation),
         sort_list(&index.columns)
     );
-    Statement {
-        search_path: lookup_path(relation, extension),
-        ..Statement::new(text)
-    }
+    Statement { search_path: lookup_path(relation, extension), ..Statement::new(text) }
 }
 
 fn timestamp(value: jiff::Timestamp) -> String {
@@ -364,26 +247,16 @@ fn offset(value: Option<Interval>) -> String {
     value.map_or_else(|| "NULL::interval".to_owned(), interval)
 }
 
-fn add_policy(
-    relation: &Relation,
-    policy: &Policy,
-    job: &NewJob,
-    extension: &Extension,
-) -> Statement {
+fn add_policy(relation: &Relation, policy: &Policy, job: &NewJob, extension: &Extension) -> Statement {
     let schema = quote_ident(&extension.schema);
     let (function, mut arguments) = match policy {
-        Policy::Compression { compress_after } => (
-            "add_compression_policy",
-            vec![format!("compress_after => {}", offset(*compress_after))],
-        ),
-        Policy::Retention { drop_after } => (
-            "add_retention_policy",
-            vec![format!("drop_after => {}", offset(*drop_after))],
-        ),
-        Policy::Refresh {
-            start_offset,
-            end_offset,
-        } => (
+        Policy::Compression { compress_after } => {
+            ("add_compression_policy", vec![format!("compress_after => {}", offset(*compress_after))])
+        }
+        Policy::Retention { drop_after } => {
+            ("add_retention_policy", vec![format!("drop_after => {}", offset(*drop_after))])
+        }
+        Policy::Refresh { start_offset, end_offset } => (
             "add_continuous_aggregate_policy",
             vec![
                 format!("start_offset => {}", offset(*start_offset)),
@@ -392,19 +265,10 @@ fn add_policy(
         ),
     };
     arguments.insert(0, regclass(relation));
-    let NewJob {
-        schedule_interval,
-        initial_start,
-        timezone,
-        rest,
-    } = job;
+    let NewJob { schedule_interval, initial_start, timezone, rest } = job;
     arguments.extend(schedule_interval.map(|i| format!("schedule_interval => {}", interval(i))));
     arguments.extend(initial_start.map(|t| format!("initial_start => {}", timestamp(t))));
-    arguments.extend(
-        timezone
-            .as_ref()
-            .map(|zone| format!("timezone => {}", quote_literal(zone))),
-    );
+    arguments.extend(timezone.as_ref().map(|zone| format!("timezone => {}", quote_literal(zone))));
     let add = format!("{schema}.{function}({})", arguments.join(", "));
     let mut changes = job_arguments(rest);
     if let Some(start) = initial_start {
@@ -414,15 +278,8 @@ fn add_policy(
     if changes.is_empty() {
         return Statement::call(format!("SELECT {add}"));
     }
-    changes.extend(
-        timezone
-            .as_ref()
-            .map(|zone| format!("timezone => {}", quote_literal(zone))),
-    );
-    Statement::call(format!(
-        "SELECT {schema}.alter_job({add}, {})",
-        changes.join(", ")
-    ))
+    changes.extend(timezone.as_ref().map(|zone| format!("timezone => {}", quote_literal(zone))));
+    Statement::call(format!("SELECT {schema}.alter_job({add}, {})", changes.join(", ")))
 }
 
 /// A fixed schedule from this start on. Without `next_start` TimescaleDB goes to the next slot after now, even when the
@@ -458,27 +315,15 @@ fn job_arguments(changes: &JobChanges) -> Vec<String> {
 }
 
 /// The keys of a policy's `config` that a resource speaks of: (to remove, to set).
-fn config_keys(
-    policy: &Policy,
-) -> (
-    &'static [&'static str],
-    Vec<(&'static str, Option<Interval>)>,
-) {
+fn config_keys(policy: &Policy) -> (&'static [&'static str], Vec<(&'static str, Option<Interval>)>) {
     match policy {
-        Policy::Compression { compress_after } => (
-            &["compress_created_before"],
-            vec![("compress_after", *compress_after)],
-        ),
-        Policy::Retention { drop_after } => {
-            (&["drop_created_before"], vec![("drop_after", *drop_after)])
+        Policy::Compression { compress_after } => {
+            (&["compress_created_before"], vec![("compress_after", *compress_after)])
         }
-        Policy::Refresh {
-            start_offset,
-            end_offset,
-        } => (
-            &[],
-            vec![("start_offset", *start_offset), ("end_offset", *end_offset)],
-        ),
+        Policy::Retention { drop_after } => (&["drop_created_before"], vec![("drop_after", *drop_after)]),
+        Policy::Refresh { start_offset, end_offset } => {
+            (&[], vec![("start_offset", *start_offset), ("end_offset", *end_offset)])
+        }
     }
 }
 
@@ -499,21 +344,14 @@ fn alter_policy(
     arguments.extend(job_arguments(changes));
     if let Some(policy) = &changes.policy {
         let (remove, set) = config_keys(policy);
-        let removed: String = remove
-            .iter()
-            .map(|key| format!(" - {}", quote_literal(key)))
-            .collect();
+        let removed: String = remove.iter().map(|key| format!(" - {}", quote_literal(key))).collect();
         let pairs = set.iter().map(|(key, value)| {
-            let value = value.map_or_else(
-                || "NULL::text".to_owned(),
-                |i| format!("{}::text", quote_literal(&i.to_string())),
-            );
+            let value =
+                value.map_or_else(|| "NULL::text".to_owned(), |i| format!("{}::text", quote_literal(&i.to_string())));
             format!("{}, {value}", quote_literal(key))
         });
         let pairs = pairs.collect::<Vec<_>>().join(", ");
-        arguments.push(format!(
-            "config => (j.config{removed}) || jsonb_build_object({pairs})"
-        ));
+        arguments.push(format!("config => (j.config{removed}) || jsonb_build_object({pairs})"));
     }
     match (changes.initial_start, changes.schedule_interval) {
         (Some(start), _) => arguments.extend(first_start(start)),
@@ -523,9 +361,7 @@ fn alter_policy(
                 interval(every)
             ));
         }
-        (None, None) => {
-            arguments.push("next_start => nullif(s.next_start, '-infinity')".to_owned())
-        }
+        (None, None) => arguments.push("next_start => nullif(s.next_start, '-infinity')".to_owned()),
     }
     arguments.push(match &changes.timezone {
         Some(zone) => format!("timezone => {}", quote_literal(zone)),
@@ -551,17 +387,11 @@ mod tests {
     }
 
     fn extension() -> Extension {
-        Extension {
-            version: serde_json::from_value("2.23.1".into()).unwrap(),
-            schema: name("public"),
-        }
+        Extension { version: serde_json::from_value("2.23.1".into()).unwrap(), schema: name("public") }
     }
 
     fn relation() -> Relation {
-        Relation {
-            schema: name("s"),
-            name: name("it's \"t\""),
-        }
+        Relation { schema: name("s"), name: name("it's \"t\"") }
     }
 
     #[test]
@@ -571,81 +401,53 @@ mod tests {
 
     #[test]
     fn a_changed_schedule_keeps_time_zone_and_next_start() {
-        let changes = JobChanges {
-            schedule_interval: Some(Interval::from_days(1)),
-            ..JobChanges::default()
-        };
+        let changes = JobChanges { schedule_interval: Some(Interval::from_days(1)), ..JobChanges::default() };
         let text = alter_policy(1000, 7, PolicyKind::Retention, &changes, &extension()).text;
         assert!(text.contains("timezone => j.timezone"), "{text}");
-        assert!(text.contains("next_start => coalesce(nullif(s.next_start, '-infinity'), now() + INTERVAL '1 day')"), "{text}");
         assert!(
-            text.contains(
-                "WHERE j.id = 1000 AND j.proc_name = 'policy_retention' AND j.hypertable_id = 7"
-            ),
+            text.contains("next_start => coalesce(nullif(s.next_start, '-infinity'), now() + INTERVAL '1 day')"),
+            "{text}"
+        );
+        assert!(
+            text.contains("WHERE j.id = 1000 AND j.proc_name = 'policy_retention' AND j.hypertable_id = 7"),
             "{text}"
         );
     }
 
     #[test]
     fn a_changed_window_replaces_only_its_own_keys() {
-        let policy = Policy::Retention {
-            drop_after: Some(Interval::from_days(90)),
-        };
-        let changes = JobChanges {
-            policy: Some(policy),
-            ..JobChanges::default()
-        };
+        let policy = Policy::Retention { drop_after: Some(Interval::from_days(90)) };
+        let changes = JobChanges { policy: Some(policy), ..JobChanges::default() };
         let text = alter_policy(1000, 7, PolicyKind::Retention, &changes, &extension()).text;
         assert!(
-            text.contains("config => (j.config - 'drop_created_before') || jsonb_build_object('drop_after', '90 days'::text)"),
+            text.contains(
+                "config => (j.config - 'drop_created_before') || jsonb_build_object('drop_after', '90 days'::text)"
+            ),
             "{text}"
         );
-        assert!(
-            text.contains("next_start => nullif(s.next_start, '-infinity')"),
-            "{text}"
-        );
+        assert!(text.contains("next_start => nullif(s.next_start, '-infinity')"), "{text}");
     }
 
     #[test]
     fn texts_of_a_resource_stand_on_lines_of_their_own() {
         let query = "SELECT 1 -- a comment".to_owned();
-        let action = Action::CreateAggregate {
-            relation: relation(),
-            query,
-            materialized_only: Some(false),
-        };
+        let action = Action::CreateAggregate { relation: relation(), query, materialized_only: Some(false) };
         let text = &render(&action, &extension()).statements[0].text;
-        assert!(
-            text.ends_with("AS\nSELECT 1 -- a comment\nWITH NO DATA"),
-            "{text}"
-        );
+        assert!(text.ends_with("AS\nSELECT 1 -- a comment\nWITH NO DATA"), "{text}");
     }
 
     /// Reads back what the quoting functions wrote, as PostgreSQL's lexer does.
     fn unquote(text: &str, quote: char) -> String {
         let escaped = text.starts_with(" E");
-        let body = text
-            .trim_start_matches(" E")
-            .strip_prefix(quote)
-            .unwrap()
-            .strip_suffix(quote)
-            .unwrap();
+        let body = text.trim_start_matches(" E").strip_prefix(quote).unwrap().strip_suffix(quote).unwrap();
         let mut out = String::new();
         let mut chars = body.chars();
         while let Some(c) = chars.next() {
             if c == quote {
-                assert_eq!(
-                    chars.next(),
-                    Some(quote),
-                    "a lone quote ends the token early: {text}"
-                );
+                assert_eq!(chars.next(), Some(quote), "a lone quote ends the token early: {text}");
             }
             if c == '\\' && escaped {
-                assert_eq!(
-                    chars.next(),
-                    Some('\\'),
-                    "an escape of something else: {text}"
-                );
+                assert_eq!(chars.next(), Some('\\'), "an escape of something else: {text}");
             }
             out.push(c);
         }

@@ -1,16 +1,29 @@
 //! What became of a claim → what its resource says. Pure: the clock is an argument.
 
+use std::{collections::BTreeMap, fmt::Debug};
+
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::Resource;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::{
-        APPROVE_ANNOTATION,
-        status::{ConditionType, PendingPlan, Reason, Standing, condition},
+        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy,
+        compression_policy::CompressionPolicyStatus,
+        continuous_aggregate::ContinuousAggregateStatus,
+        hypertable::HypertableStatus,
+        retention_policy::RetentionPolicyStatus,
+        status::{ConditionType, PendingPlan, Reason, Standing, TargetStatus, condition},
+        types::Relation,
     },
-    desired::ResourceId,
+    catalog::{Catalog, PolicyKind, Statistics},
+    desired::{Kind, ResourceId, aggregate_needs_release, policy_needs_release},
     error::Failure,
-    plan::step::{HeldPlan, Verdict},
+    plan::step::{HeldPlan, Verdict, bytes_text},
 };
 
 /// Statements shown in a status; a plan with more says how many are left out.
@@ -32,11 +45,7 @@ pub struct Summary {
 impl Summary {
     /// A summary without a plan.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            plan: None,
-        }
+        Self { reason, message: message.into(), plan: None }
     }
 }
 
@@ -51,39 +60,22 @@ pub fn summarize(
 ) -> Option<Summary> {
     let summary = match (verdict, failure) {
         (Verdict::Released, None) => return None,
-        (Verdict::Rejected(rejection), _) => {
-            Summary::new(rejection.reason, rejection.message.clone())
-        }
+        (Verdict::Rejected(rejection), _) => Summary::new(rejection.reason, rejection.message.clone()),
         (_, Some(failure)) => Summary::new(failure.reason, failure.message.clone()),
         (Verdict::InSync, None) => Summary::new(Reason::InSync, in_sync_message(warnings)),
-        (Verdict::Pending, None) => Summary::new(
-            Reason::Retrying,
-            "steps are left; they are carried out in the next pass",
-        ),
-        (Verdict::InProgress(what), None) => {
-            Summary::new(Reason::InProgress, format!("running: {what}"))
+        (Verdict::Pending, None) => {
+            Summary::new(Reason::Retrying, "steps are left; they are carried out in the next pass")
         }
+        (Verdict::InProgress(what), None) => Summary::new(Reason::InProgress, format!("running: {what}")),
         (Verdict::WaitingOn(what), None) => Summary::new(Reason::TargetNotReady, what.clone()),
         (Verdict::Drifted(held), None) => {
-            let message = format!(
-                "the database differs and mode is Observe: {}",
-                held.changes.join("; ")
-            );
-            Summary {
-                plan: Some(pending_plan(held, false)),
-                ..Summary::new(Reason::DriftObserved, message)
-            }
+            let message = format!("the database differs and mode is Observe: {}", held.changes.join("; "));
+            Summary { plan: Some(pending_plan(held, false)), ..Summary::new(Reason::DriftObserved, message) }
         }
         (Verdict::NeedsApproval(held), None) => {
-            let stale = held
-                .stale_approval
-                .as_ref()
-                .map_or_else(String::new, |digest| {
-                    format!(
-                        " The approval that was given ({}) is for another plan.",
-                        digest.0
-                    )
-                });
+            let stale = held.stale_approval.as_ref().map_or_else(String::new, |digest| {
+                format!(" The approval that was given ({}) is for another plan.", digest.0)
+            });
             let message = format!(
                 "{}; this {}.{stale} To approve exactly this plan: kubectl annotate -n {namespace} {} {} {APPROVE_ANNOTATION}={} --overwrite",
                 held.changes.join("; "),
@@ -92,10 +84,7 @@ pub fn summarize(
                 id.name,
                 held.digest.0
             );
-            Summary {
-                plan: Some(pending_plan(held, true)),
-                ..Summary::new(Reason::ApprovalRequired, message)
-            }
+            Summary { plan: Some(pending_plan(held, true)), ..Summary::new(Reason::ApprovalRequired, message) }
         }
     };
     Some(summary)
@@ -111,23 +100,11 @@ fn in_sync_message(warnings: &[String]) -> String {
 }
 
 fn pending_plan(held: &HeldPlan, approvable: bool) -> PendingPlan {
-    let mut statements: Vec<_> = held
-        .statements
-        .iter()
-        .take(MAX_STATEMENTS)
-        .cloned()
-        .collect();
+    let mut statements: Vec<_> = held.statements.iter().take(MAX_STATEMENTS).cloned().collect();
     if held.statements.len() > MAX_STATEMENTS {
-        statements.push(format!(
-            "-- and {} more",
-            held.statements.len() - MAX_STATEMENTS
-        ));
+        statements.push(format!("-- and {} more", held.statements.len() - MAX_STATEMENTS));
     }
-    PendingPlan {
-        digest: approvable.then(|| held.digest.0.clone()),
-        hazards: held.hazards.clone(),
-        statements,
-    }
+    PendingPlan { digest: approvable.then(|| held.digest.0.clone()), hazards: held.hazards.clone(), statements }
 }
 
 /// The conditions for a summary. `lastTransitionTime` moves only with `status`; `Reconciling`, `Stalled` and `Drifted`
@@ -138,11 +115,7 @@ pub fn conditions(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let Summary {
-        reason,
-        message,
-        plan: _,
-    } = summary;
+    let Summary { reason, message, plan: _ } = summary;
     let message = shorten(message);
     let (ready, also) = match reason.standing() {
         Standing::Current => (true, None),
@@ -154,9 +127,7 @@ pub fn conditions(
     all.extend(also.into_iter().chain(drifted).map(|type_| (type_, true)));
     let build = |(type_, value): (ConditionType, bool)| {
         let status = if value { "True" } else { "False" };
-        let since = condition(previous, type_)
-            .filter(|c| c.status == status)
-            .map(|c| c.last_transition_time.clone());
+        let since = condition(previous, type_).filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
         Condition {
             type_: type_.as_str().to_owned(),
             status: status.to_owned(),
@@ -177,6 +148,185 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
+/// What was seen of the database, for the plain facts in a status. What is `None` was not seen in this pass: the facts of
+/// the previous status stay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observed<'a> {
+    /// The catalog that the summary is about.
+    pub catalog: Option<&'a Catalog>,
+    /// Sizes, as last read.
+    pub statistics: Option<&'a BTreeMap<Relation, Statistics>>,
+    /// What a policy's `targetRef` was resolved to.
+    pub target: Option<&'a TargetStatus>,
+}
+
+impl Observed<'_> {
+    fn job_id(&self, kind: PolicyKind, relation: Option<&Relation>, previous: Option<i32>) -> Option<i32> {
+        let (Some(catalog), Some(relation)) = (self.catalog, relation) else { return previous };
+        let hypertable = catalog.hypertables.get(relation).map(|h| h.id);
+        let host = hypertable.or_else(|| catalog.aggregates.get(relation).map(|a| a.hypertable_id))?;
+        catalog.job(kind, host).map(|job| job.id)
+    }
+
+    fn target_relation(&self) -> Option<Relation> {
+        let target = self.target?;
+        relation(&target.schema, &target.table)
+    }
+}
+
+fn relation(schema: &str, name: &str) -> Option<Relation> {
+    Some(Relation { schema: schema.parse().ok()?, name: name.parse().ok()? })
+}
+
+/// A kind whose status this operator writes.
+pub trait Reported:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The kind.
+    const KIND: Kind;
+    /// Its status.
+    type Status: PartialEq + Serialize + Send + Sync;
+
+    /// The status as stored.
+    fn current(&self) -> Option<&Self::Status>;
+    /// The conditions of a status, and the generation it is about.
+    fn parts(status: &Self::Status) -> (&[Condition], Option<i64>);
+    /// The status that says this.
+    fn status(&self, conditions: Vec<Condition>, plan: Option<PendingPlan>, observed: &Observed<'_>) -> Self::Status;
+    /// Whether its deletion undoes something in the database.
+    fn needs_release(&self) -> bool;
+}
+
+impl Reported for Hypertable {
+    const KIND: Kind = Kind::Hypertable;
+    type Status = HypertableStatus;
+
+    fn current(&self) -> Option<&HypertableStatus> {
+        self.status.as_ref()
+    }
+
+    fn parts(status: &HypertableStatus) -> (&[Condition], Option<i64>) {
+        (&status.conditions, status.observed_generation)
+    }
+
+    fn status(
+        &self,
+        conditions: Vec<Condition>,
+        plan: Option<PendingPlan>,
+        observed: &Observed<'_>,
+    ) -> HypertableStatus {
+        let base = HypertableStatus {
+            observed_generation: self.metadata.generation,
+            conditions,
+            plan,
+            ..HypertableStatus::default()
+        };
+        let Some(statistics) = observed.statistics else {
+            let previous = self.status.clone().unwrap_or_default();
+            let HypertableStatus { chunks, size, compressed, compression_ratio, .. } = previous;
+            return HypertableStatus { chunks, size, compressed, compression_ratio, ..base };
+        };
+        let found = relation(&self.spec.schema, &self.spec.table).and_then(|relation| statistics.get(&relation));
+        let Some(Statistics { chunks, compressed_chunks, bytes, before_compression_bytes, after_compression_bytes }) =
+            found
+        else {
+            return base;
+        };
+        HypertableStatus {
+            chunks: Some(*chunks),
+            size: Some(bytes_text(*bytes)),
+            compressed: (*chunks > 0).then(|| format!("{}%", compressed_chunks * 100 / chunks)),
+            compression_ratio: ratio_text(*before_compression_bytes, *after_compression_bytes),
+            ..base
+        }
+    }
+
+    fn needs_release(&self) -> bool {
+        false
+    }
+}
+
+fn ratio_text(before: i64, after: i64) -> Option<String> {
+    #[allow(clippy::cast_precision_loss, reason = "one decimal is printed")]
+    (after > 0).then(|| format!("{:.1}", before as f64 / after as f64))
+}
+
+impl Reported for ContinuousAggregate {
+    const KIND: Kind = Kind::ContinuousAggregate;
+    type Status = ContinuousAggregateStatus;
+
+    fn current(&self) -> Option<&ContinuousAggregateStatus> {
+        self.status.as_ref()
+    }
+
+    fn parts(status: &ContinuousAggregateStatus) -> (&[Condition], Option<i64>) {
+        (&status.conditions, status.observed_generation)
+    }
+
+    fn status(
+        &self,
+        conditions: Vec<Condition>,
+        plan: Option<PendingPlan>,
+        observed: &Observed<'_>,
+    ) -> ContinuousAggregateStatus {
+        let view = relation(&self.spec.schema, &self.spec.name);
+        let previous = self.status.as_ref().and_then(|s| s.job_id);
+        let job_id = observed.job_id(PolicyKind::Refresh, view.as_ref(), previous);
+        ContinuousAggregateStatus { observed_generation: self.metadata.generation, conditions, plan, job_id }
+    }
+
+    fn needs_release(&self) -> bool {
+        aggregate_needs_release(self.spec.deletion_policy)
+    }
+}
+
+macro_rules! reported_policy {
+    ($resource:ident, $status:ident, $kind:ident) => {
+        impl Reported for $resource {
+            const KIND: Kind = Kind::$resource;
+            type Status = $status;
+
+            fn current(&self) -> Option<&$status> {
+                self.status.as_ref()
+            }
+
+            fn parts(status: &$status) -> (&[Condition], Option<i64>) {
+                (&status.conditions, status.observed_generation)
+            }
+
+            fn status(
+                &self,
+                conditions: Vec<Condition>,
+                plan: Option<PendingPlan>,
+                observed: &Observed<'_>,
+            ) -> $status {
+                let previous = self.status.as_ref();
+                let job_id = observed.job_id(
+                    PolicyKind::$kind,
+                    observed.target_relation().as_ref(),
+                    previous.and_then(|s| s.job_id),
+                );
+                let target = observed.target.cloned().or_else(|| previous.and_then(|s| s.target.clone()));
+                $status { observed_generation: self.metadata.generation, conditions, plan, target, job_id }
+            }
+
+            fn needs_release(&self) -> bool {
+                policy_needs_release(self.spec.deletion_policy)
+            }
+        }
+    };
+}
+
+reported_policy!(CompressionPolicy, CompressionPolicyStatus, Compression);
+reported_policy!(RetentionPolicy, RetentionPolicyStatus, Retention);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,10 +336,7 @@ mod tests {
     }
 
     fn types(conditions: &[Condition]) -> Vec<(&str, &str)> {
-        conditions
-            .iter()
-            .map(|c| (c.type_.as_str(), c.status.as_str()))
-            .collect()
+        conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect()
     }
 
     #[test]
@@ -206,18 +353,9 @@ mod tests {
     fn reconciling_and_stalled_are_there_only_while_they_are_true() {
         let of = |reason| conditions(&[], &Summary::new(reason, ""), None, at(0));
         assert_eq!(types(&of(Reason::InSync)), [("Ready", "True")]);
-        assert_eq!(
-            types(&of(Reason::InProgress)),
-            [("Ready", "False"), ("Reconciling", "True")]
-        );
-        assert_eq!(
-            types(&of(Reason::InvalidSpec)),
-            [("Ready", "False"), ("Stalled", "True")]
-        );
-        assert_eq!(
-            types(&of(Reason::DriftObserved)),
-            [("Ready", "False"), ("Stalled", "True"), ("Drifted", "True")]
-        );
+        assert_eq!(types(&of(Reason::InProgress)), [("Ready", "False"), ("Reconciling", "True")]);
+        assert_eq!(types(&of(Reason::InvalidSpec)), [("Ready", "False"), ("Stalled", "True")]);
+        assert_eq!(types(&of(Reason::DriftObserved)), [("Ready", "False"), ("Stalled", "True"), ("Drifted", "True")]);
     }
 
     #[test]
@@ -225,8 +363,7 @@ mod tests {
         for reason in Reason::ALL {
             let text = reason.as_str();
             assert!(
-                text.chars().all(|c| c.is_ascii_alphanumeric())
-                    && text.starts_with(|c: char| c.is_ascii_uppercase()),
+                text.chars().all(|c| c.is_ascii_alphanumeric()) && text.starts_with(|c: char| c.is_ascii_uppercase()),
                 "{text}"
             );
             assert!(!reason.description().is_empty());

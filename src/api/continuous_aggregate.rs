@@ -23,40 +23,20 @@ use super::{
     category = "timescaledb",
     selectable = ".spec.databaseRef.name",
     doc = "ContinuousAggregate says that a view is kept materialised by TimescaleDB, and how it is refreshed.",
-    printcolumn(
-        name = "Database",
-        type_ = "string",
-        json_path = ".spec.databaseRef.name"
-    ),
+    printcolumn(name = "Database", type_ = "string", json_path = ".spec.databaseRef.name"),
     printcolumn(name = "View", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "RealTime", type_ = "boolean", json_path = ".spec.realTime"),
-    printcolumn(
-        name = "Refresh",
-        type_ = "string",
-        json_path = ".spec.refreshPolicy.schedule.interval"
-    ),
+    printcolumn(name = "Refresh", type_ = "string", json_path = ".spec.refreshPolicy.schedule.interval"),
     printcolumn(name = "Job", type_ = "integer", json_path = ".status.jobId"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
     validation = Rule::new("self.databaseRef == oldSelf.databaseRef").message("databaseRef is immutable; delete the resource and create it anew (the aggregate stays)").field_path(".databaseRef"),

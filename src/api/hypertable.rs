@@ -22,46 +22,22 @@ use super::{
     category = "timescaledb",
     selectable = ".spec.databaseRef.name",
     doc = "Hypertable says that an existing table is a TimescaleDB hypertable with these dimensions and indexes.",
-    printcolumn(
-        name = "Database",
-        type_ = "string",
-        json_path = ".spec.databaseRef.name"
-    ),
+    printcolumn(name = "Database", type_ = "string", json_path = ".spec.databaseRef.name"),
     printcolumn(name = "Table", type_ = "string", json_path = ".spec.table"),
     printcolumn(name = "Interval", type_ = "string", json_path = ".spec.chunkInterval"),
     printcolumn(name = "Chunks", type_ = "integer", json_path = ".status.chunks"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
-    printcolumn(
-        name = "Compressed",
-        type_ = "string",
-        json_path = ".status.compressed"
-    ),
-    printcolumn(
-        name = "Ratio",
-        type_ = "string",
-        json_path = ".status.compressionRatio"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
-    ),
+    printcolumn(name = "Compressed", type_ = "string", json_path = ".status.compressed"),
+    printcolumn(name = "Ratio", type_ = "string", json_path = ".status.compressionRatio"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
     validation = Rule::new("self.databaseRef == oldSelf.databaseRef").message("databaseRef is immutable; delete the resource and create it anew (the hypertable stays)").field_path(".databaseRef"),

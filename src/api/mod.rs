@@ -14,9 +14,7 @@ pub mod types;
 pub use compression_policy::CompressionPolicy;
 pub use continuous_aggregate::ContinuousAggregate;
 pub use hypertable::Hypertable;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 pub use retention_policy::RetentionPolicy;
 pub use timescale_database::TimescaleDatabase;
@@ -43,14 +41,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         ContinuousAggregate::crd(),
     ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
-        let schema = version
-            .schema
-            .as_mut()
-            .and_then(|s| s.open_api_v3_schema.as_mut());
-        if let Some(status) = schema
-            .and_then(|s| s.properties.as_mut())
-            .and_then(|p| p.get_mut("status"))
-        {
+        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
+        if let Some(status) = schema.and_then(|s| s.properties.as_mut()).and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
         }
     }

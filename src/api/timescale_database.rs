@@ -20,43 +20,19 @@ use super::types::IntervalText;
     category = "timescaledb",
     doc = "TimescaleDatabase says how to reach one database and how the resources attached to it are treated.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(
-        name = "TimescaleDB",
-        type_ = "string",
-        json_path = ".status.timescaledbVersion"
-    ),
-    printcolumn(
-        name = "PostgreSQL",
-        type_ = "string",
-        json_path = ".status.postgresVersion"
-    ),
+    printcolumn(name = "TimescaleDB", type_ = "string", json_path = ".status.timescaledbVersion"),
+    printcolumn(name = "PostgreSQL", type_ = "string", json_path = ".status.postgresVersion"),
     printcolumn(name = "Resources", type_ = "integer", json_path = ".status.resources"),
-    printcolumn(
-        name = "InSync",
-        type_ = "integer",
-        json_path = ".status.resourcesReady"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
-    ),
+    printcolumn(name = "InSync", type_ = "integer", json_path = ".status.resourcesReady"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TimescaleDatabaseSpec {
@@ -195,9 +171,7 @@ pub struct Guards {
 
 impl Default for Guards {
     fn default() -> Self {
-        Self {
-            max_immediate_drop_percent: default_max_immediate_drop_percent(),
-        }
+        Self { max_immediate_drop_percent: default_max_immediate_drop_percent() }
     }
 }
 

@@ -27,35 +27,22 @@ pub struct Interval {
 impl Interval {
     /// An interval of microseconds, as TimescaleDB stores chunk intervals.
     pub const fn from_micros(micros: i64) -> Self {
-        Self {
-            months: 0,
-            days: 0,
-            micros,
-        }
+        Self { months: 0, days: 0, micros }
     }
 
     /// An interval of whole days.
     pub const fn from_days(days: i32) -> Self {
-        Self {
-            months: 0,
-            days,
-            micros: 0,
-        }
+        Self { months: 0, days, micros: 0 }
     }
 
     /// An interval of whole seconds.
     pub const fn from_seconds(seconds: i64) -> Self {
-        Self {
-            months: 0,
-            days: 0,
-            micros: seconds * 1_000_000,
-        }
+        Self { months: 0, days: 0, micros: seconds * 1_000_000 }
     }
 
     /// The length in microseconds as PostgreSQL's comparison counts it.
     pub fn total_micros(self) -> i128 {
-        (i128::from(self.months) * DAYS_PER_MONTH + i128::from(self.days)) * MICROS_PER_DAY
-            + i128::from(self.micros)
+        (i128::from(self.months) * DAYS_PER_MONTH + i128::from(self.days)) * MICROS_PER_DAY + i128::from(self.micros)
     }
 
     /// Longer than nothing.
@@ -65,9 +52,7 @@ impl Interval {
 
     /// The length as a [`std::time::Duration`]; zero when negative.
     pub fn to_duration(self) -> std::time::Duration {
-        std::time::Duration::from_micros(
-            u64::try_from(self.total_micros().max(0)).unwrap_or(u64::MAX),
-        )
+        std::time::Duration::from_micros(u64::try_from(self.total_micros().max(0)).unwrap_or(u64::MAX))
     }
 
     /// The sum, in microseconds; months and days are counted as PostgreSQL's comparison counts them.
@@ -112,10 +97,7 @@ impl fmt::Display for Interval {
         let mut parts = Vec::new();
         let mut push = |count: i64, unit: &str| {
             if count != 0 {
-                parts.push(format!(
-                    "{count} {unit}{}",
-                    if count.abs() == 1 { "" } else { "s" }
-                ));
+                parts.push(format!("{count} {unit}{}", if count.abs() == 1 { "" } else { "s" }));
             }
         };
         // Chunk intervals come back from the catalog as microseconds: whole days read better as days.
@@ -135,11 +117,7 @@ impl fmt::Display for Interval {
             push(seconds / 1_000_000, "second");
         } else {
             let sign = if seconds < 0 { "-" } else { "" };
-            let text = format!(
-                "{sign}{}.{:06}",
-                (seconds / 1_000_000).abs(),
-                (seconds % 1_000_000).abs()
-            );
+            let text = format!("{sign}{}.{:06}", (seconds / 1_000_000).abs(), (seconds % 1_000_000).abs());
             parts.push(format!("{} seconds", text.trim_end_matches('0')));
         }
         if parts.is_empty() {
@@ -159,9 +137,7 @@ pub enum IntervalError {
     #[error("\"{0}\" has no unit; write for example \"{0} days\"")]
     NoUnit(String),
     /// A word that is no unit.
-    #[error(
-        "\"{0}\" is not a unit of time; use years, months, weeks, days, hours, minutes or seconds"
-    )]
+    #[error("\"{0}\" is not a unit of time; use years, months, weeks, days, hours, minutes or seconds")]
     UnknownUnit(String),
     /// Anything else that does not read as an interval.
     #[error(
@@ -244,35 +220,17 @@ fn split_decimal(number: &str) -> Option<(i128, Fraction)> {
     if whole.len() > 18 || fraction.len() > 12 {
         return None;
     }
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let numerator: i128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
+    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let numerator: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
     let denominator = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    Some((
-        sign * whole,
-        Fraction {
-            numerator: sign * numerator,
-            denominator,
-        },
-    ))
+    Some((sign * whole, Fraction { numerator: sign * numerator, denominator }))
 }
 
 /// PostgreSQL's unit words and abbreviations (`src/backend/utils/adt/datetime.c`, `deltatktbl`), the ones below a decade.
 fn unit(word: &str) -> Option<Unit> {
     Some(match word.to_ascii_lowercase().as_str() {
-        "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecond" | "microseconds" => {
-            Unit::Micros(1)
-        }
-        "ms" | "msec" | "msecs" | "msecond" | "mseconds" | "millisecond" | "milliseconds" => {
-            Unit::Micros(1_000)
-        }
+        "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecond" | "microseconds" => Unit::Micros(1),
+        "ms" | "msec" | "msecs" | "msecond" | "mseconds" | "millisecond" | "milliseconds" => Unit::Micros(1_000),
         "s" | "sec" | "secs" | "second" | "seconds" => Unit::Micros(MICROS_PER_SECOND),
         "m" | "min" | "mins" | "minute" | "minutes" => Unit::Micros(60 * MICROS_PER_SECOND),
         "h" | "hr" | "hrs" | "hour" | "hours" => Unit::Micros(3_600 * MICROS_PER_SECOND),
@@ -295,16 +253,9 @@ impl FromStr for Interval {
             return Err(IntervalError::Empty);
         }
         if body.len() > 200 {
-            return Err(IntervalError::Malformed(format!(
-                "{}…",
-                body.chars().take(40).collect::<String>()
-            )));
+            return Err(IntervalError::Malformed(format!("{}…", body.chars().take(40).collect::<String>())));
         }
-        if body.starts_with(['P', 'p']) {
-            parse_iso(body)
-        } else {
-            parse_words(body)
-        }
+        if body.starts_with(['P', 'p']) { parse_iso(body) } else { parse_words(body) }
     }
 }
 
@@ -327,9 +278,7 @@ fn parse_iso(text: &str) -> Result<Interval, IntervalError> {
                     ('S', true) => "second",
                     _ => return Err(malformed()),
                 };
-                unit(word)
-                    .and_then(|unit| sum.add(&number, &unit))
-                    .ok_or_else(malformed)?;
+                unit(word).and_then(|unit| sum.add(&number, &unit)).ok_or_else(malformed)?;
                 number.clear();
                 parts += 1;
             }
@@ -346,9 +295,7 @@ fn parse_words(text: &str) -> Result<Interval, IntervalError> {
     let mut sum = Sum::default();
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_digit() || "+-.:".contains(c)))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || "+-.:".contains(c))).unwrap_or(rest.len());
         let (number, after) = rest.split_at(end);
         if number.is_empty() {
             return Err(malformed());
@@ -359,9 +306,7 @@ fn parse_words(text: &str) -> Result<Interval, IntervalError> {
             continue;
         }
         let after = after.trim_start();
-        let end = after
-            .find(|c: char| !c.is_alphabetic())
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (word, after) = after.split_at(end);
         if word.is_empty() {
             return Err(IntervalError::NoUnit(number.to_owned()));
@@ -382,30 +327,16 @@ fn add_clock(sum: &mut Sum, text: &str) -> Option<()> {
     let mut parts = digits.split(':');
     let (hours, minutes) = (parts.next()?, parts.next()?);
     let seconds = parts.next().unwrap_or("0");
-    let below_sixty = |s: &str| {
-        s.split('.')
-            .next()
-            .and_then(|w| w.parse::<u32>().ok())
-            .is_some_and(|v| v < 60)
-    };
+    let below_sixty = |s: &str| s.split('.').next().and_then(|w| w.parse::<u32>().ok()).is_some_and(|v| v < 60);
     if parts.next().is_some() || hours.contains('.') || minutes.contains('.') {
         return None;
     }
     if !below_sixty(minutes) || !below_sixty(seconds) {
         return None;
     }
-    sum.add(
-        &format!("{sign}{hours}"),
-        &Unit::Micros(3_600 * MICROS_PER_SECOND),
-    )?;
-    sum.add(
-        &format!("{sign}{minutes}"),
-        &Unit::Micros(60 * MICROS_PER_SECOND),
-    )?;
-    sum.add(
-        &format!("{sign}{seconds}"),
-        &Unit::Micros(MICROS_PER_SECOND),
-    )
+    sum.add(&format!("{sign}{hours}"), &Unit::Micros(3_600 * MICROS_PER_SECOND))?;
+    sum.add(&format!("{sign}{minutes}"), &Unit::Micros(60 * MICROS_PER_SECOND))?;
+    sum.add(&format!("{sign}{seconds}"), &Unit::Micros(MICROS_PER_SECOND))
 }
 
 impl Serialize for Interval {
@@ -416,9 +347,7 @@ impl Serialize for Interval {
 
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -493,9 +422,7 @@ impl fmt::Display for SqlName {
 
 impl<'de> Deserialize<'de> for SqlName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -512,15 +439,8 @@ pub struct Relation {
 impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |name: &SqlName| {
-            let plain = name
-                .0
-                .chars()
-                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit());
-            if plain {
-                name.0.clone()
-            } else {
-                format!("\"{}\"", name.0.replace('"', "\"\""))
-            }
+            let plain = name.0.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit());
+            if plain { name.0.clone() } else { format!("\"{}\"", name.0.replace('"', "\"\"")) }
         };
         write!(f, "{}.{}", part(&self.schema), part(&self.name))
     }
@@ -557,18 +477,13 @@ impl FromStr for Relation {
             return Err(format!("\"{text}\" is not schema.name"));
         };
         let parse = |s: &String| s.parse().map_err(|e: SqlNameError| e.to_string());
-        Ok(Self {
-            schema: parse(schema)?,
-            name: parse(name)?,
-        })
+        Ok(Self { schema: parse(schema)?, name: parse(name)? })
     }
 }
 
 impl<'de> Deserialize<'de> for Relation {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -712,44 +627,18 @@ mod tests {
         assert_eq!(error("  "), IntervalError::Empty);
         assert_eq!(error("7"), IntervalError::NoUnit("7".into()));
         assert_eq!(error("7 dayz"), IntervalError::UnknownUnit("dayz".into()));
-        assert_eq!(
-            error("1.5 months"),
-            IntervalError::Malformed("1.5 months".into())
-        );
-        for text in [
-            "days",
-            "P",
-            "PT",
-            "P7",
-            "P7X",
-            "PTT1H",
-            "1:2:3:4",
-            "1:75",
-            "7 days ago",
-            "--1 day",
-            "1..5 h",
-        ] {
+        assert_eq!(error("1.5 months"), IntervalError::Malformed("1.5 months".into()));
+        for text in ["days", "P", "PT", "P7", "P7X", "PTT1H", "1:2:3:4", "1:75", "7 days ago", "--1 day", "1..5 h"] {
             error(text);
         }
-        assert_eq!(
-            error("99999999999999 days"),
-            IntervalError::TooLarge("99999999999999 days".into())
-        );
+        assert_eq!(error("99999999999999 days"), IntervalError::TooLarge("99999999999999 days".into()));
         error("99999999999999999999999999999999999999999999999999 days");
     }
 
     #[test]
     fn relations_are_read_back_from_what_is_displayed() {
-        for (schema, name) in [
-            ("public", "t"),
-            ("a.b", "c\"d"),
-            ("Ümlaut", "Weird Name"),
-            ("\"", "."),
-        ] {
-            let relation = Relation {
-                schema: schema.parse().unwrap(),
-                name: name.parse().unwrap(),
-            };
+        for (schema, name) in [("public", "t"), ("a.b", "c\"d"), ("Ümlaut", "Weird Name"), ("\"", ".")] {
+            let relation = Relation { schema: schema.parse().unwrap(), name: name.parse().unwrap() };
             assert_eq!(relation.to_string().parse::<Relation>().unwrap(), relation);
         }
     }

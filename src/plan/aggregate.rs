@@ -20,12 +20,7 @@ impl Planner<'_> {
             None => return Draft::default(),
             Some(Answer::Definition(Ok(definition))) => definition,
             Some(Answer::Definition(Err(error))) => {
-                let reason = if error.missing_relation {
-                    Reason::TableNotFound
-                } else {
-                    Reason::InvalidSpec
-                };
-                return Draft::rejected(reason, format!("spec.query: {}", error.message));
+                return Draft::rejected(error.reason, format!("spec.query: {}", error.message));
             }
             Some(_) => return Draft::default(),
         };
@@ -35,12 +30,7 @@ impl Planner<'_> {
         }
     }
 
-    fn create_aggregate(
-        &mut self,
-        claim: &Claim,
-        target: &AggregateTarget,
-        definition: &Definition,
-    ) -> Draft {
+    fn create_aggregate(&mut self, claim: &Claim, target: &AggregateTarget, definition: &Definition) -> Draft {
         let relation = &target.relation;
         if self.catalog.hypertables.contains_key(relation) {
             return Draft::rejected(
@@ -48,14 +38,10 @@ impl Planner<'_> {
                 format!("{relation} is a hypertable; give the aggregate another name"),
             );
         }
-        if let Some(source) = definition
-            .sources
-            .iter()
-            .find(|source| self.is_claimed(source) && self.policy_host(source).is_none())
+        if let Some(source) =
+            definition.sources.iter().find(|source| self.is_claimed(source) && self.policy_host(source).is_none())
         {
-            return Draft::blocked(Verdict::WaitingOn(format!(
-                "{source} is not a hypertable yet"
-            )));
+            return Draft::blocked(Verdict::WaitingOn(format!("{source} is not a hypertable yet")));
         }
         let mut draft = Draft::default();
         let action = Action::CreateAggregate {
@@ -63,26 +49,15 @@ impl Planner<'_> {
             query: target.query.clone(),
             materialized_only: target.materialized_only,
         };
-        let mut create = step(
-            claim,
-            action,
-            format!("continuous aggregate {relation}: created, its refresh policy fills it"),
-        );
-        create.after = definition
-            .sources
-            .iter()
-            .flat_map(|source| self.after(source))
-            .collect();
+        let mut create =
+            step(claim, action, format!("continuous aggregate {relation}: created, its refresh policy fills it"));
+        create.after = definition.sources.iter().flat_map(|source| self.after(source)).collect();
         draft.steps.push(create);
         if let Some(job) = &target.refresh {
             for source in &definition.sources {
-                let retention = self
-                    .policy_host(source)
-                    .and_then(|host| self.retention_in_force(host));
-                if let (Some(retention), Policy::Refresh { start_offset, .. }) =
-                    (retention, &job.policy)
-                    && let Some(message) =
-                        interlocks::unsafe_refresh(&source.to_string(), retention, *start_offset)
+                let retention = self.policy_host(source).and_then(|host| self.retention_in_force(host));
+                if let (Some(retention), Policy::Refresh { start_offset, .. }) = (retention, &job.policy)
+                    && let Some(message) = interlocks::unsafe_refresh(&source.to_string(), retention, *start_offset)
                 {
                     draft.block(Reason::UnsafePolicy, message);
                     return draft;
@@ -94,10 +69,7 @@ impl Planner<'_> {
                 job: super::policy::new_job(job),
             };
             let change = format!("refresh policy of {relation}: added, {}", job.policy);
-            draft.steps.push(super::Step {
-                after: self.after(relation),
-                ..step(claim, action, change)
-            });
+            draft.steps.push(super::Step { after: self.after(relation), ..step(claim, action, change) });
         }
         draft
     }
@@ -125,21 +97,10 @@ impl Planner<'_> {
             && wanted != live.materialized_only
         {
             let words = |only| {
-                if only {
-                    "only what is materialised"
-                } else {
-                    "real time"
-                }
+                if only { "only what is materialised" } else { "real time" }
             };
-            let action = Action::SetMaterializedOnly {
-                relation: relation.clone(),
-                materialized_only: wanted,
-            };
-            let change = format!(
-                "{relation}: {} -> {}",
-                words(live.materialized_only),
-                words(wanted)
-            );
+            let action = Action::SetMaterializedOnly { relation: relation.clone(), materialized_only: wanted };
+            let change = format!("{relation}: {} -> {}", words(live.materialized_only), words(wanted));
             draft.steps.push(step(claim, action, change));
         }
         if let Some(job) = &target.refresh {
@@ -153,16 +114,11 @@ impl Planner<'_> {
 
     /// Why the refresh policy must not be set to this, given the aggregate's bucket and the retention of its source.
     fn unsafe_window(&self, live: &Aggregate, job: &JobTarget) -> Option<String> {
-        let Policy::Refresh {
-            start_offset,
-            end_offset,
-        } = &job.policy
-        else {
+        let Policy::Refresh { start_offset, end_offset } = &job.policy else {
             return None;
         };
-        if let Some(message) = live
-            .bucket
-            .and_then(|bucket| interlocks::window_too_small(*start_offset, *end_offset, bucket))
+        if let Some(message) =
+            live.bucket.and_then(|bucket| interlocks::window_too_small(*start_offset, *end_offset, bucket))
         {
             return Some(message);
         }
@@ -175,15 +131,11 @@ impl Planner<'_> {
     }
 
     fn is_claimed(&self, relation: &crate::api::types::Relation) -> bool {
-        self.inputs
-            .desired
-            .claims
-            .iter()
-            .any(|claim| match &claim.intent {
-                Intent::Ensure(Target::Hypertable(target)) => target.relation == *relation,
-                Intent::Ensure(Target::Aggregate(target)) => target.relation == *relation,
-                _ => false,
-            })
+        self.inputs.desired.claims.iter().any(|claim| match &claim.intent {
+            Intent::Ensure(Target::Hypertable(target)) => target.relation == *relation,
+            Intent::Ensure(Target::Aggregate(target)) => target.relation == *relation,
+            _ => false,
+        })
     }
 
     /// The age from which a live compression job compresses chunks.
@@ -200,17 +152,9 @@ fn difference(live: &str, wanted: &str) -> String {
     let (live, wanted): (Vec<_>, Vec<_>) = (live.lines().collect(), wanted.lines().collect());
     let before = live.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
     let (live, wanted) = (&live[before..], &wanted[before..]);
-    let behind = live
-        .iter()
-        .rev()
-        .zip(wanted.iter().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let behind = live.iter().rev().zip(wanted.iter().rev()).take_while(|(a, b)| a == b).count();
     let marked = |lines: &[&str], mark: &str| {
-        lines[..lines.len() - behind]
-            .iter()
-            .map(|l| format!("{mark} {}", l.trim()))
-            .collect::<Vec<_>>()
+        lines[..lines.len() - behind].iter().map(|l| format!("{mark} {}", l.trim())).collect::<Vec<_>>()
     };
     [marked(live, "-"), marked(wanted, "+")].concat().join("\n")
 }

@@ -18,17 +18,11 @@ impl Planner<'_> {
         };
         let mut draft = Draft::default();
         if let Some((action, change)) = settings(target, live) {
-            draft.steps.push(Step {
-                after: self.after(relation),
-                ..step(claim, action, change)
-            });
+            draft.steps.push(Step { after: self.after(relation), ..step(claim, action, change) });
         }
         self.job(claim, relation, live.id, &target.job, &mut draft);
         let windows = self.refresh_windows(live.id);
-        draft.warnings.extend(interlocks::compression_warnings(
-            &target.job.policy,
-            &windows,
-        ));
+        draft.warnings.extend(interlocks::compression_warnings(&target.job.policy, &windows));
         draft
     }
 }
@@ -36,93 +30,47 @@ impl Planner<'_> {
 /// The statement that brings the settings about, if one is needed, and what it changes.
 fn settings(target: &CompressionTarget, live: &Hypertable) -> Option<(Action, String)> {
     let relation = &target.relation;
-    let order_by = target
-        .order_by
-        .clone()
-        .map(|columns| with_time_column(columns, target, live));
+    let order_by = target.order_by.clone().map(|columns| with_time_column(columns, target, live));
     let (segment_by, order_by, change) = match &live.columnstore {
-        None => (
-            target.segment_by.clone(),
-            order_by,
-            format!("compression of {relation}: enabled"),
-        ),
-        Some(Columnstore {
-            segment_by: found_segment,
-            order_by: found_order,
-        }) => {
+        None => (target.segment_by.clone(), order_by, format!("compression of {relation}: enabled")),
+        Some(Columnstore { segment_by: found_segment, order_by: found_order }) => {
             let mut texts = Vec::new();
             let list = |columns: &[String]| {
-                if columns.is_empty() {
-                    "none".to_owned()
-                } else {
-                    columns.join(", ")
-                }
+                if columns.is_empty() { "none".to_owned() } else { columns.join(", ") }
             };
-            let segment = target
-                .segment_by
-                .as_ref()
-                .filter(|wanted| found_segment.as_ref() != Some(*wanted));
+            let segment = target.segment_by.as_ref().filter(|wanted| found_segment.as_ref() != Some(*wanted));
             if let Some(wanted) = segment {
                 let text = |names: &[crate::api::types::SqlName]| {
                     list(&names.iter().map(ToString::to_string).collect::<Vec<_>>())
                 };
-                let found = found_segment
-                    .as_ref()
-                    .map_or_else(|| "TimescaleDB's choice".to_owned(), |f| text(f));
+                let found = found_segment.as_ref().map_or_else(|| "TimescaleDB's choice".to_owned(), |f| text(f));
                 texts.push(format!("segment by {found} -> {}", text(wanted)));
             }
-            let order = order_by
-                .as_ref()
-                .filter(|wanted| found_order.as_ref() != Some(*wanted));
+            let order = order_by.as_ref().filter(|wanted| found_order.as_ref() != Some(*wanted));
             if let Some(wanted) = order {
-                let text = |columns: &[SortColumn]| {
-                    list(&columns.iter().map(ToString::to_string).collect::<Vec<_>>())
-                };
-                let found = found_order
-                    .as_ref()
-                    .map_or_else(|| "TimescaleDB's choice".to_owned(), |f| text(f));
+                let text = |columns: &[SortColumn]| list(&columns.iter().map(ToString::to_string).collect::<Vec<_>>());
+                let found = found_order.as_ref().map_or_else(|| "TimescaleDB's choice".to_owned(), |f| text(f));
                 texts.push(format!("order by {found} -> {}", text(wanted)));
             }
             if texts.is_empty() {
                 return None;
             }
             // Both are sent, so that the statement does not depend on what the server keeps of the other.
-            let change = format!(
-                "compression of {relation}, for chunks compressed from now on: {}",
-                texts.join(", ")
-            );
+            let change = format!("compression of {relation}, for chunks compressed from now on: {}", texts.join(", "));
             (target.segment_by.clone(), order_by, change)
         }
     };
-    Some((
-        Action::SetCompression {
-            relation: relation.clone(),
-            segment_by,
-            order_by,
-        },
-        change,
-    ))
+    Some((Action::SetCompression { relation: relation.clone(), segment_by, order_by }, change))
 }
 
 /// TimescaleDB appends the time column, descending, where `orderBy` lacks it; unless it is a segment-by column.
-fn with_time_column(
-    mut columns: Vec<SortColumn>,
-    target: &CompressionTarget,
-    live: &Hypertable,
-) -> Vec<SortColumn> {
+fn with_time_column(mut columns: Vec<SortColumn>, target: &CompressionTarget, live: &Hypertable) -> Vec<SortColumn> {
     let Some(time) = live.time() else {
         return columns;
     };
-    let segmented = target
-        .segment_by
-        .as_ref()
-        .is_some_and(|names| names.contains(&time.column));
+    let segmented = target.segment_by.as_ref().is_some_and(|names| names.contains(&time.column));
     if !segmented && !columns.iter().any(|c| c.column == time.column) {
-        columns.push(SortColumn {
-            column: time.column.clone(),
-            descending: true,
-            nulls_first: true,
-        });
+        columns.push(SortColumn { column: time.column.clone(), descending: true, nulls_first: true });
     }
     columns
 }

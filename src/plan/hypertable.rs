@@ -25,9 +25,8 @@ impl Planner<'_> {
     fn create(&mut self, claim: &Claim, target: &HypertableTarget) -> Draft {
         let relation = &target.relation;
         if self.catalog.aggregates.contains_key(relation) {
-            let message = format!(
-                "{relation} is a continuous aggregate, not a table; describe it with a ContinuousAggregate"
-            );
+            let message =
+                format!("{relation} is a continuous aggregate, not a table; describe it with a ContinuousAggregate");
             return Draft::rejected(Reason::InvalidSpec, message);
         }
         let table = match self.ask(Question::Table(relation.clone())) {
@@ -51,25 +50,13 @@ impl Planner<'_> {
             indexes: target.indexes.clone(),
             migrate_data: table.bytes > 0,
         };
-        let mut step = step(
-            claim,
-            action,
-            format!(
-                "table {relation}: becomes a hypertable by {}",
-                target.time_column
-            ),
-        );
+        let mut step = step(claim, action, format!("table {relation}: becomes a hypertable by {}", target.time_column));
         if table.bytes > 0 {
             step.hazards.push(Hazard::RewritesData(table.bytes));
-            step.hazards.push(Hazard::LongLock(format!(
-                "{relation} is locked while its rows are moved into chunks"
-            )));
+            step.hazards.push(Hazard::LongLock(format!("{relation} is locked while its rows are moved into chunks")));
         }
         step.long = table.bytes > LONG_CONVERSION_BYTES;
-        Draft {
-            steps: vec![step],
-            ..Draft::default()
-        }
+        Draft { steps: vec![step], ..Draft::default() }
     }
 
     fn alter(&mut self, claim: &Claim, target: &HypertableTarget, live: &Hypertable) -> Draft {
@@ -106,67 +93,40 @@ impl Planner<'_> {
         }
         self.space(claim, target, live, &mut draft);
         for index in &target.indexes {
-            self.index(
-                claim,
-                target,
-                index,
-                live.indexes.get(&index.name),
-                &mut draft,
-            );
+            self.index(claim, target, index, live.indexes.get(&index.name), &mut draft);
         }
         draft
     }
 
-    #[allow(
-        clippy::unused_self,
-        reason = "one of the diffs of a claim, called like its siblings"
-    )]
-    fn space(
-        &self,
-        claim: &Claim,
-        target: &HypertableTarget,
-        live: &Hypertable,
-        draft: &mut Draft,
-    ) {
+    #[allow(clippy::unused_self, reason = "one of the diffs of a claim, called like its siblings")]
+    fn space(&self, claim: &Claim, target: &HypertableTarget, live: &Hypertable, draft: &mut Draft) {
         let relation = &target.relation;
         for (column, wanted) in &target.space {
             let (column, wanted) = (column.clone(), *wanted);
-            let found = live
-                .dimensions
-                .iter()
-                .find(|d| d.column == column)
-                .map(|d| &d.partitioning);
+            let found = live.dimensions.iter().find(|d| d.column == column).map(|d| &d.partitioning);
             match found {
                 Some(Partitioning::Hash(found)) if *found == wanted => {}
                 Some(Partitioning::Hash(found)) => {
-                    let change =
-                        format!("hash partitions of {relation} by {column}: {found} -> {wanted}");
-                    let action = Action::SetPartitions {
-                        relation: relation.clone(),
-                        column,
-                        partitions: wanted,
-                    };
+                    let change = format!("hash partitions of {relation} by {column}: {found} -> {wanted}");
+                    let action = Action::SetPartitions { relation: relation.clone(), column, partitions: wanted };
                     draft.steps.push(step(claim, action, change));
                 }
                 Some(other) => {
-                    draft.block(Reason::InvalidSpec, format!("spec.spacePartitions: {column} already partitions {relation} in {other}"));
+                    draft.block(
+                        Reason::InvalidSpec,
+                        format!("spec.spacePartitions: {column} already partitions {relation} in {other}"),
+                    );
                 }
                 None => {
                     let change = format!(
                         "{relation}: new hash dimension by {column} with {wanted} partitions, for chunks made from now on"
                     );
-                    let action = Action::AddDimension {
-                        relation: relation.clone(),
-                        column,
-                        partitions: wanted,
-                    };
+                    let action = Action::AddDimension { relation: relation.clone(), column, partitions: wanted };
                     draft.steps.push(step(claim, action, change));
                 }
             }
         }
-        let listed = |column: &SqlName| {
-            target.space.is_empty() || target.space.iter().any(|(c, _)| c == column)
-        };
+        let listed = |column: &SqlName| target.space.is_empty() || target.space.iter().any(|(c, _)| c == column);
         if let Some(extra) = live.dimensions.iter().skip(1).find(|d| !listed(&d.column)) {
             let message = format!(
                 "spec.spacePartitions: {relation} is also partitioned by {} in {}; TimescaleDB cannot remove a dimension, add it to the list",
@@ -186,15 +146,8 @@ impl Planner<'_> {
     ) {
         let relation = &target.relation;
         let create = || {
-            let action = Action::CreateIndex {
-                relation: relation.clone(),
-                index: index.clone(),
-            };
-            let mut step = step(
-                claim,
-                action,
-                format!("index {} on {relation}: created", index.name),
-            );
+            let action = Action::CreateIndex { relation: relation.clone(), index: index.clone() };
+            let mut step = step(claim, action, format!("index {} on {relation}: created", index.name));
             step.long = true;
             step
         };
@@ -203,42 +156,26 @@ impl Planner<'_> {
             return;
         };
         if !live.valid {
-            let action = Action::DropInvalidIndex {
-                relation: relation.clone(),
-                index: index.name.clone(),
-            };
-            let change = format!(
-                "index {} on {relation}: the rest of an interrupted build is dropped",
-                index.name
-            );
+            let action = Action::DropInvalidIndex { relation: relation.clone(), index: index.name.clone() };
+            let change = format!("index {} on {relation}: the rest of an interrupted build is dropped", index.name);
             draft.steps.push(step(claim, action, change));
             draft.steps.push(create());
             return;
         }
         let predicate = match &index.predicate {
             None => None,
-            Some(text) => match self.ask(Question::Predicate {
-                relation: relation.clone(),
-                text: text.clone(),
-            }) {
+            Some(text) => match self.ask(Question::Predicate { relation: relation.clone(), text: text.clone() }) {
                 None => return,
                 Some(Answer::Predicate(Ok(text))) => Some(text),
                 Some(Answer::Predicate(Err(error))) => {
-                    draft.block(
-                        Reason::InvalidSpec,
-                        format!("spec.indexes: {}: where: {}", index.name, error.message),
-                    );
+                    draft.block(error.reason, format!("spec.indexes: {}: where: {}", index.name, error.message));
                     return;
                 }
                 Some(_) => return,
             },
         };
         let wanted = wanted_index(index, predicate);
-        let same = Index {
-            unique: live.unique,
-            valid: live.valid,
-            ..wanted.clone()
-        } == *live;
+        let same = Index { unique: live.unique, valid: live.valid, ..wanted.clone() } == *live;
         if !same {
             let message = format!(
                 "spec.indexes: the index {} on {relation} is {live}, the resource says {wanted}; an existing index is not replaced: give the new one another name, or drop the old one with DROP INDEX",
@@ -254,11 +191,7 @@ pub(super) fn wanted_index(index: &IndexTarget, predicate: Option<String>) -> In
     Index {
         method: "btree".to_owned(),
         columns: index.keys(),
-        include: index
-            .include
-            .iter()
-            .map(|c| c.as_str().to_owned())
-            .collect(),
+        include: index.include.iter().map(|c| c.as_str().to_owned()).collect(),
         predicate,
         unique: false,
         valid: true,
@@ -271,9 +204,7 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
     match table.kind {
         RelationKind::Table => {}
         RelationKind::PartitionedTable => {
-            let message = format!(
-                "{relation} is partitioned by PostgreSQL; TimescaleDB converts only ordinary tables"
-            );
+            let message = format!("{relation} is partitioned by PostgreSQL; TimescaleDB converts only ordinary tables");
             return Some((Reason::InvalidSpec, message));
         }
         RelationKind::View | RelationKind::Other => {
@@ -284,15 +215,9 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         }
     }
     let Some(time_type) = table.columns.get(&target.time_column) else {
-        return Some((
-            Reason::InvalidSpec,
-            missing_column("timeColumn", &target.time_column, target, table),
-        ));
+        return Some((Reason::InvalidSpec, missing_column("timeColumn", &target.time_column, target, table)));
     };
-    if !matches!(
-        time_type.as_str(),
-        "timestamp with time zone" | "timestamp without time zone" | "date"
-    ) {
+    if !matches!(time_type.as_str(), "timestamp with time zone" | "timestamp without time zone" | "date") {
         let message = format!(
             "spec.timeColumn: {} of {relation} is of type {time_type}; timestamptz, timestamp or date is needed",
             target.time_column
@@ -300,41 +225,21 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         return Some((Reason::InvalidSpec, message));
     }
     if let Some(obstacle) = table.obstacles.first() {
-        return Some((
-            Reason::InvalidSpec,
-            format!("TimescaleDB cannot convert {relation}: {obstacle}"),
-        ));
+        return Some((Reason::InvalidSpec, format!("TimescaleDB cannot convert {relation}: {obstacle}")));
     }
-    let indexed = target
-        .indexes
-        .iter()
-        .flat_map(|i| i.columns.iter().map(|c| &c.column).chain(&i.include));
-    let space = target
-        .space
-        .iter()
-        .map(|(column, _)| ("spacePartitions", column));
+    let indexed = target.indexes.iter().flat_map(|i| i.columns.iter().map(|c| &c.column).chain(&i.include));
+    let space = target.space.iter().map(|(column, _)| ("spacePartitions", column));
     for (field, column) in space.chain(indexed.map(|column| ("indexes", column))) {
         if !table.columns.contains_key(column) {
-            return Some((
-                Reason::InvalidSpec,
-                missing_column(field, column, target, table),
-            ));
+            return Some((Reason::InvalidSpec, missing_column(field, column, target, table)));
         }
     }
-    let partitioning = || {
-        std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column))
-    };
+    let partitioning = || std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column));
     for (index, columns) in &table.unique_indexes {
-        let missing: Vec<_> = partitioning()
-            .filter(|c| !columns.iter().any(|held| held == c.as_str()))
-            .map(SqlName::as_str)
-            .collect();
+        let missing: Vec<_> =
+            partitioning().filter(|c| !columns.iter().any(|held| held == c.as_str())).map(SqlName::as_str).collect();
         if !missing.is_empty() {
-            let all: Vec<_> = columns
-                .iter()
-                .map(String::as_str)
-                .chain(missing.iter().copied())
-                .collect();
+            let all: Vec<_> = columns.iter().map(String::as_str).chain(missing.iter().copied()).collect();
             let message = format!(
                 "unique index {index} on {relation} ({}) lacks the partitioning column{} {}: TimescaleDB needs every partitioning column in every unique index; make it ({}), or drop it",
                 columns.join(", "),
@@ -355,16 +260,7 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
     None
 }
 
-fn missing_column(
-    field: &str,
-    column: &SqlName,
-    target: &HypertableTarget,
-    table: &Table,
-) -> String {
+fn missing_column(field: &str, column: &SqlName, target: &HypertableTarget, table: &Table) -> String {
     let known: Vec<_> = table.columns.keys().map(SqlName::as_str).collect();
-    format!(
-        "spec.{field}: {} has no column {column}; it has {}",
-        target.relation,
-        known.join(", ")
-    )
+    format!("spec.{field}: {} has no column {column}; it has {}", target.relation, known.join(", "))
 }

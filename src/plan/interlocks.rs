@@ -9,11 +9,7 @@ use super::RefreshWindow;
 
 /// Why this retention would erase history: dropping chunks invalidates their range, and the next refresh that covers it
 /// recomputes the buckets from nothing (timescale/timescaledb#2198, #1475). So raw rows must outlive every refresh window.
-pub(super) fn unsafe_retention(
-    relation: &Relation,
-    drop_after: Interval,
-    windows: &[RefreshWindow],
-) -> Option<String> {
+pub(super) fn unsafe_retention(relation: &Relation, drop_after: Interval, windows: &[RefreshWindow]) -> Option<String> {
     let (mut worst, mut unbounded) = (None, None);
     for window in windows {
         match window.start_offset {
@@ -39,11 +35,7 @@ pub(super) fn unsafe_retention(
 }
 
 /// Why a refresh window over a source with this retention would erase history. The same rule, seen from the aggregate.
-pub(super) fn unsafe_refresh(
-    source: &str,
-    retention: Interval,
-    start_offset: Option<Interval>,
-) -> Option<String> {
+pub(super) fn unsafe_refresh(source: &str, retention: Interval, start_offset: Option<Interval>) -> Option<String> {
     match start_offset {
         Some(start) if start < retention => None,
         Some(start) => Some(format!(
@@ -57,15 +49,9 @@ pub(super) fn unsafe_refresh(
 
 /// Why a refresh window could never work: TimescaleDB refreshes whole buckets and wants room for two. It checks that when
 /// a policy is added, but not when one is altered: then every run fails.
-pub(super) fn window_too_small(
-    start: Option<Interval>,
-    end: Option<Interval>,
-    bucket: Interval,
-) -> Option<String> {
+pub(super) fn window_too_small(start: Option<Interval>, end: Option<Interval>, bucket: Interval) -> Option<String> {
     let start = start?;
-    let least = end
-        .unwrap_or(Interval::from_seconds(0))
-        .plus(bucket.times(2));
+    let least = end.unwrap_or(Interval::from_seconds(0)).plus(bucket.times(2));
     (start < least).then(|| {
         format!(
             "refreshPolicy: the window from {start} to {} ago has no room for two buckets of {bucket}; startOffset must be at least {least}",
@@ -76,19 +62,12 @@ pub(super) fn window_too_small(
 
 /// What is unwise about a compression policy.
 pub(super) fn compression_warnings(policy: &Policy, windows: &[RefreshWindow]) -> Vec<String> {
-    let Policy::Compression {
-        compress_after: Some(after),
-    } = policy
-    else {
+    let Policy::Compression { compress_after: Some(after) } = policy else {
         return Vec::new();
     };
-    let inside = windows
-        .iter()
-        .find(|w| w.start_offset.is_none_or(|start| start > *after));
+    let inside = windows.iter().find(|w| w.start_offset.is_none_or(|start| start > *after));
     let warning = |w: &RefreshWindow| {
-        let start = w
-            .start_offset
-            .map_or_else(|| "the beginning".to_owned(), |s| s.to_string());
+        let start = w.start_offset.map_or_else(|| "the beginning".to_owned(), |s| s.to_string());
         format!(
             "chunks are compressed after {after}, while {} still refreshes from {start}: late rows then change compressed chunks",
             w.aggregate
@@ -110,19 +89,15 @@ pub(super) fn retention_warnings(
         _ => None,
     };
     if let Some(chunk) = chunk.filter(|chunk| drop_after < *chunk) {
-        warnings.push(format!("dropAfter ({drop_after}) is shorter than a chunk ({chunk}): a chunk goes only when all of it is older"));
-    }
-    if let Some(after) = compress_after.filter(|after| *after >= drop_after) {
         warnings.push(format!(
-            "chunks are dropped after {drop_after}, before they would be compressed (after {after})"
+            "dropAfter ({drop_after}) is shorter than a chunk ({chunk}): a chunk goes only when all of it is older"
         ));
     }
-    for RefreshWindow {
-        aggregate,
-        start_offset,
-        every,
-    } in windows
-    {
+    if let Some(after) = compress_after.filter(|after| *after >= drop_after) {
+        warnings
+            .push(format!("chunks are dropped after {drop_after}, before they would be compressed (after {after})"));
+    }
+    for RefreshWindow { aggregate, start_offset, every } in windows {
         let margin = start_offset
             .unwrap_or(drop_after)
             .plus(every.unwrap_or(Interval::from_seconds(0)))
@@ -145,18 +120,11 @@ mod tests {
     }
 
     fn relation(name: &str) -> Relation {
-        Relation {
-            schema: "public".parse().unwrap(),
-            name: name.parse().unwrap(),
-        }
+        Relation { schema: "public".parse().unwrap(), name: name.parse().unwrap() }
     }
 
     fn window(start: Option<i32>) -> RefreshWindow {
-        RefreshWindow {
-            aggregate: relation("daily"),
-            start_offset: start.map(days),
-            every: Some(days(1)),
-        }
+        RefreshWindow { aggregate: relation("daily"), start_offset: start.map(days), every: Some(days(1)) }
     }
 
     #[test]
@@ -167,20 +135,9 @@ mod tests {
         };
         assert_eq!(unsafe_with(30, &[]), None);
         assert_eq!(unsafe_with(30, &[Some(29)]), None);
-        assert!(
-            unsafe_with(30, &[Some(30)]).is_some(),
-            "the edge itself is not safe"
-        );
-        assert!(
-            unsafe_with(30, &[Some(3), Some(60)])
-                .unwrap()
-                .contains("longer than 60 days")
-        );
-        assert!(
-            unsafe_with(30, &[None])
-                .unwrap()
-                .contains("startOffset below 30 days")
-        );
+        assert!(unsafe_with(30, &[Some(30)]).is_some(), "the edge itself is not safe");
+        assert!(unsafe_with(30, &[Some(3), Some(60)]).unwrap().contains("longer than 60 days"));
+        assert!(unsafe_with(30, &[None]).unwrap().contains("startOffset below 30 days"));
     }
 
     #[test]
@@ -199,18 +156,12 @@ mod tests {
                 .unwrap()
                 .contains("at least 2 hours 1 second")
         );
-        assert_eq!(
-            window_too_small(None, Some(hour), hour),
-            None,
-            "without a start there is always room"
-        );
+        assert_eq!(window_too_small(None, Some(hour), hour), None, "without a start there is always room");
     }
 
     #[test]
     fn what_is_only_unwise_is_a_warning() {
-        let policy = Policy::Compression {
-            compress_after: Some(days(1)),
-        };
+        let policy = Policy::Compression { compress_after: Some(days(1)) };
         assert_eq!(compression_warnings(&policy, &[window(Some(3))]).len(), 1);
         assert_eq!(compression_warnings(&policy, &[window(Some(1))]).len(), 0);
     }

@@ -55,17 +55,10 @@ pub struct Inputs<'a> {
 /// What leads from the catalog to what is desired. While the plan has questions it must not be applied; plan again with
 /// their answers.
 pub fn plan(inputs: Inputs<'_>) -> Plan {
-    let mut planner = Planner {
-        inputs,
-        catalog: Cow::Borrowed(inputs.catalog),
-        plan: Plan::default(),
-        creators: BTreeMap::new(),
-    };
+    let mut planner =
+        Planner { inputs, catalog: Cow::Borrowed(inputs.catalog), plan: Plan::default(), creators: BTreeMap::new() };
     for (id, rejection) in &inputs.desired.rejected {
-        planner
-            .plan
-            .verdicts
-            .insert(id.clone(), Verdict::Rejected(rejection.clone()));
+        planner.plan.verdicts.insert(id.clone(), Verdict::Rejected(rejection.clone()));
     }
     // Releases first: what is let go of must not stand in the way of what is wanted.
     let is_release = |claim: &&Claim| matches!(claim.intent, Intent::Release(_));
@@ -89,10 +82,7 @@ struct Draft {
 
 impl Draft {
     fn blocked(verdict: Verdict) -> Self {
-        Self {
-            blocked: Some(verdict),
-            ..Self::default()
-        }
+        Self { blocked: Some(verdict), ..Self::default() }
     }
 
     fn rejected(reason: Reason, message: impl Into<String>) -> Self {
@@ -101,8 +91,7 @@ impl Draft {
 
     /// Keeps the first: it is the one to be dealt with first.
     fn block(&mut self, reason: Reason, message: impl Into<String>) {
-        self.blocked
-            .get_or_insert_with(|| Verdict::Rejected(Rejection::new(reason, message)));
+        self.blocked.get_or_insert_with(|| Verdict::Rejected(Rejection::new(reason, message)));
     }
 }
 
@@ -118,9 +107,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn claim(&mut self, claim: &Claim) {
         if let Some(what) = self.inputs.running.get(&claim.id) {
-            self.plan
-                .verdicts
-                .insert(claim.id.clone(), Verdict::InProgress(what.clone()));
+            self.plan.verdicts.insert(claim.id.clone(), Verdict::InProgress(what.clone()));
             return;
         }
         let draft = match &claim.intent {
@@ -156,55 +143,30 @@ impl Planner<'_> {
         let step = match release {
             Release::Nothing => return released(),
             Release::RemovePolicy(kind, relation) => {
-                let Some(job) = self
-                    .policy_host(relation)
-                    .and_then(|id| self.catalog.job(*kind, id))
-                else {
+                let Some(job) = self.policy_host(relation).and_then(|id| self.catalog.job(*kind, id)) else {
                     return released();
                 };
-                let action = Action::RemovePolicy {
-                    relation: relation.clone(),
-                    kind: *kind,
-                };
-                step(
-                    claim,
-                    action,
-                    format!("{kind} of {relation} (job {}): removed", job.id),
-                )
+                let action = Action::RemovePolicy { relation: relation.clone(), kind: *kind };
+                step(claim, action, format!("{kind} of {relation} (job {}): removed", job.id))
             }
             Release::DropAggregate(relation) => {
                 if !self.catalog.aggregates.contains_key(relation) {
                     return released();
                 }
-                let action = Action::DropAggregate {
-                    relation: relation.clone(),
-                };
-                let mut step = step(
-                    claim,
-                    action,
-                    format!("continuous aggregate {relation}: dropped"),
-                );
-                step.hazards.push(Hazard::DropsObject(format!(
-                    "continuous aggregate {relation} with all it materialised"
-                )));
+                let action = Action::DropAggregate { relation: relation.clone() };
+                let mut step = step(claim, action, format!("continuous aggregate {relation}: dropped"));
+                step.hazards
+                    .push(Hazard::DropsObject(format!("continuous aggregate {relation} with all it materialised")));
                 step
             }
         };
-        Draft {
-            steps: vec![step],
-            ..Draft::default()
-        }
+        Draft { steps: vec![step], ..Draft::default() }
     }
 
     /// The hypertable that the policies of a relation are on: its own, or the one behind an aggregate.
     fn policy_host(&self, relation: &Relation) -> Option<i32> {
         let hypertable = self.catalog.hypertables.get(relation).map(|h| h.id);
-        hypertable.or_else(|| {
-            self.catalog
-                .aggregates
-                .get(relation)
-                .map(|a| a.hypertable_id)
-        })
+        hypertable.or_else(|| self.catalog.aggregates.get(relation).map(|a| a.hypertable_id))
     }
 
     /// The answer to a question, or a note that it must be asked.
@@ -217,12 +179,7 @@ impl Planner<'_> {
     }
 
     fn conclude(&mut self, claim: &Claim, draft: Draft) {
-        let Draft {
-            steps,
-            blocked,
-            warnings,
-            needs_approval,
-        } = draft;
+        let Draft { steps, blocked, warnings, needs_approval } = draft;
         let id = claim.id.clone();
         if !warnings.is_empty() {
             self.plan.warnings.insert(id.clone(), warnings);
@@ -264,9 +221,7 @@ impl Planner<'_> {
 
     fn project(&mut self, id: &ResourceId, steps: &[Step]) {
         for step in steps {
-            if let Action::CreateHypertable { relation, .. }
-            | Action::CreateAggregate { relation, .. } = &step.action
-            {
+            if let Action::CreateHypertable { relation, .. } | Action::CreateAggregate { relation, .. } = &step.action {
                 self.creators.insert(relation.clone(), id.clone());
             }
             project::apply(self.catalog.to_mut(), &step.action, self.inputs.answers);
@@ -279,12 +234,7 @@ impl Planner<'_> {
         let mut statements = Vec::new();
         if let Some(extension) = &self.catalog.server.extension {
             for step in steps {
-                statements.extend(
-                    sql::render(&step.action, extension)
-                        .statements
-                        .into_iter()
-                        .map(|s| s.text),
-                );
+                statements.extend(sql::render(&step.action, extension).statements.into_iter().map(|s| s.text));
             }
         }
         let mut hash = Sha256::new();
@@ -299,16 +249,10 @@ impl Planner<'_> {
         }
         let digest = PlanDigest(digest);
         HeldPlan {
-            stale_approval: claim
-                .approval
-                .clone()
-                .filter(|approval| *approval != digest),
+            stale_approval: claim.approval.clone().filter(|approval| *approval != digest),
             digest,
             changes: steps.iter().map(|step| step.change.clone()).collect(),
-            hazards: steps
-                .iter()
-                .flat_map(|step| step.hazards.iter().map(ToString::to_string))
-                .collect(),
+            hazards: steps.iter().flat_map(|step| step.hazards.iter().map(ToString::to_string)).collect(),
             statements,
         }
     }
@@ -320,16 +264,10 @@ impl Planner<'_> {
 
     /// The refresh windows in force or wanted over the hypertable with this id: aggregate, start offset, time between runs.
     fn refresh_windows(&self, source_id: i32) -> Vec<RefreshWindow> {
-        let on_source = self
-            .catalog
-            .aggregates
-            .iter()
-            .filter(|(_, a)| a.source_id == source_id);
+        let on_source = self.catalog.aggregates.iter().filter(|(_, a)| a.source_id == source_id);
         on_source
             .filter_map(|(relation, aggregate)| {
-                let job = self
-                    .catalog
-                    .job(PolicyKind::Refresh, aggregate.hypertable_id)?;
+                let job = self.catalog.job(PolicyKind::Refresh, aggregate.hypertable_id)?;
                 RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval))
             })
             .collect()
@@ -346,17 +284,11 @@ struct RefreshWindow {
 }
 
 impl RefreshWindow {
-    fn new(
-        aggregate: &Relation,
-        policy: &crate::catalog::Policy,
-        every: Option<Interval>,
-    ) -> Option<Self> {
+    fn new(aggregate: &Relation, policy: &crate::catalog::Policy, every: Option<Interval>) -> Option<Self> {
         match policy {
-            crate::catalog::Policy::Refresh { start_offset, .. } => Some(Self {
-                aggregate: aggregate.clone(),
-                start_offset: *start_offset,
-                every,
-            }),
+            crate::catalog::Policy::Refresh { start_offset, .. } => {
+                Some(Self { aggregate: aggregate.clone(), start_offset: *start_offset, every })
+            }
             _ => None,
         }
     }
@@ -364,14 +296,7 @@ impl RefreshWindow {
 
 /// A step without hazards that takes no time.
 fn step(claim: &Claim, action: Action, change: String) -> Step {
-    Step {
-        claim: claim.id.clone(),
-        action,
-        hazards: Vec::new(),
-        long: false,
-        after: Vec::new(),
-        change,
-    }
+    Step { claim: claim.id.clone(), action, hazards: Vec::new(), long: false, after: Vec::new(), change }
 }
 
 /// Why nothing may be written to this server now.
@@ -397,10 +322,7 @@ fn gate(server: &Server, target: &Target) -> Option<Verdict> {
     let reject = |reason, message: String| Some(Verdict::Rejected(Rejection::new(reason, message)));
     if server.version_num < MINIMUM_POSTGRES {
         let found = server.postgres_version();
-        return reject(
-            Reason::UnsupportedVersion,
-            format!("the server is PostgreSQL {found}; 14 or later is needed"),
-        );
+        return reject(Reason::UnsupportedVersion, format!("the server is PostgreSQL {found}; 14 or later is needed"));
     }
     let Some(extension) = &server.extension else {
         return reject(
@@ -412,10 +334,7 @@ fn gate(server: &Server, target: &Target) -> Option<Verdict> {
     if !extension.version.at_least(major, minor) {
         return reject(
             Reason::UnsupportedVersion,
-            format!(
-                "the extension timescaledb is version {}; {major}.{minor} or later is needed",
-                extension.version
-            ),
+            format!("the extension timescaledb is version {}; {major}.{minor} or later is needed", extension.version),
         );
     }
     let community = match target {

@@ -16,27 +16,14 @@ use super::{
 
 impl Planner<'_> {
     /// Adds the step that makes the job of this policy as wanted, if one is needed.
-    pub(super) fn job(
-        &self,
-        claim: &Claim,
-        relation: &Relation,
-        host: i32,
-        wanted: &JobTarget,
-        draft: &mut Draft,
-    ) {
+    pub(super) fn job(&self, claim: &Claim, relation: &Relation, host: i32, wanted: &JobTarget, draft: &mut Draft) {
         let kind = wanted.policy.kind();
         let after = self.after(relation);
         let Some(live) = self.catalog.job(kind, host) else {
-            let action = Action::AddPolicy {
-                relation: relation.clone(),
-                policy: wanted.policy.clone(),
-                job: new_job(wanted),
-            };
+            let action =
+                Action::AddPolicy { relation: relation.clone(), policy: wanted.policy.clone(), job: new_job(wanted) };
             let change = format!("{kind} of {relation}: added, {}", wanted.policy);
-            draft.steps.push(super::Step {
-                after,
-                ..step(claim, action, change)
-            });
+            draft.steps.push(super::Step { after, ..step(claim, action, change) });
             return;
         };
         if live.gave_up && !wanted.paused {
@@ -50,11 +37,7 @@ impl Planner<'_> {
         if changes.is_empty() {
             return;
         }
-        let change = format!(
-            "{kind} of {relation} (job {}): {}",
-            live.id,
-            texts.join(", ")
-        );
+        let change = format!("{kind} of {relation} (job {}): {}", live.id, texts.join(", "));
         let action = Action::AlterPolicy {
             relation: relation.clone(),
             job_id: live.id,
@@ -62,20 +45,13 @@ impl Planner<'_> {
             kind,
             changes,
         };
-        draft.steps.push(super::Step {
-            after,
-            ..step(claim, action, change)
-        });
+        draft.steps.push(super::Step { after, ..step(claim, action, change) });
     }
 
     /// The age from which a live retention job drops chunks now: none while it is paused.
     pub(super) fn retention_in_force(&self, host: i32) -> Option<Interval> {
         match self.catalog.job(PolicyKind::Retention, host) {
-            Some(Job {
-                scheduled: true,
-                policy: Policy::Retention { drop_after },
-                ..
-            }) => *drop_after,
+            Some(Job { scheduled: true, policy: Policy::Retention { drop_after }, .. }) => *drop_after,
             _ => None,
         }
     }
@@ -124,59 +100,27 @@ fn job_changes(live: &Job, wanted: &JobTarget) -> (JobChanges, Vec<String>) {
         texts.push(format!("{} -> {policy}", live.policy));
         changes.policy = Some(policy.clone());
     }
-    changes.schedule_interval = differs(
-        "schedule interval",
-        &live.schedule_interval,
-        schedule_interval.as_ref(),
-        &mut texts,
-    );
-    changes.max_runtime = differs(
-        "max runtime",
-        &live.max_runtime,
-        max_runtime.as_ref(),
-        &mut texts,
-    );
-    changes.max_retries = differs(
-        "max retries",
-        &live.max_retries,
-        max_retries.as_ref(),
-        &mut texts,
-    );
-    changes.retry_period = differs(
-        "retry period",
-        &live.retry_period,
-        retry_period.as_ref(),
-        &mut texts,
-    );
+    changes.schedule_interval =
+        differs("schedule interval", &live.schedule_interval, schedule_interval.as_ref(), &mut texts);
+    changes.max_runtime = differs("max runtime", &live.max_runtime, max_runtime.as_ref(), &mut texts);
+    changes.max_retries = differs("max retries", &live.max_retries, max_retries.as_ref(), &mut texts);
+    changes.retry_period = differs("retry period", &live.retry_period, retry_period.as_ref(), &mut texts);
     if let Some(start) = initial_start
         && !(live.fixed_schedule && live.initial_start == Some(*start))
     {
         let found = live.initial_start.filter(|_| live.fixed_schedule);
-        texts.push(format!(
-            "initial start {} -> {start}",
-            found.map_or_else(|| "none".to_owned(), |t| t.to_string())
-        ));
+        texts.push(format!("initial start {} -> {start}", found.map_or_else(|| "none".to_owned(), |t| t.to_string())));
         changes.initial_start = Some(*start);
     }
     if let Some(zone) = timezone
         && live.timezone.as_ref() != Some(zone)
     {
-        texts.push(format!(
-            "timezone {} -> {zone}",
-            live.timezone.as_deref().unwrap_or("none")
-        ));
+        texts.push(format!("timezone {} -> {zone}", live.timezone.as_deref().unwrap_or("none")));
         changes.timezone = Some(zone.clone());
     }
     // A job that TimescaleDB gave up on is shown, not fought over.
     if live.scheduled == *paused && !(live.gave_up && !paused) {
-        texts.push(
-            if *paused {
-                "running -> paused"
-            } else {
-                "paused -> running"
-            }
-            .to_owned(),
-        );
+        texts.push(if *paused { "running -> paused" } else { "paused -> running" }.to_owned());
         changes.scheduled = Some(!paused);
     }
     (changes, texts)

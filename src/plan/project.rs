@@ -6,8 +6,8 @@
 use crate::{
     api::types::{Interval, Relation},
     catalog::{
-        Aggregate, Answer, Answers, Catalog, Columnstore, Dimension, Hypertable, Index, Job,
-        Partitioning, Policy, PolicyKind, Question,
+        Aggregate, Answer, Answers, Catalog, Columnstore, Dimension, Hypertable, Index, Job, Partitioning, Policy,
+        PolicyKind, Question,
     },
     desired::IndexTarget,
 };
@@ -20,72 +20,36 @@ use super::{
 /// Carries out the action on the catalog. What the database would refuse changes nothing.
 pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
     match action {
-        Action::CreateHypertable {
-            relation,
-            time_column,
-            chunk_interval,
-            space,
-            indexes,
-            migrate_data: _,
-        } => {
+        Action::CreateHypertable { relation, time_column, chunk_interval, space, indexes, migrate_data: _ } => {
             let range = chunk_interval.unwrap_or(Interval::from_days(7));
-            let mut dimensions = vec![Dimension {
-                column: time_column.clone(),
-                partitioning: Partitioning::Range(range),
-            }];
-            dimensions.extend(space.iter().map(|(column, n)| Dimension {
-                column: column.clone(),
-                partitioning: Partitioning::Hash(*n),
-            }));
-            let indexes = indexes
-                .iter()
-                .map(|index| (index.name.clone(), printed_index(relation, index, answers)))
-                .collect();
-            let id = unused_id(catalog);
-            catalog.hypertables.insert(
-                relation.clone(),
-                Hypertable {
-                    id,
-                    dimensions,
-                    columnstore: None,
-                    indexes,
-                },
+            let mut dimensions =
+                vec![Dimension { column: time_column.clone(), partitioning: Partitioning::Range(range) }];
+            dimensions.extend(
+                space
+                    .iter()
+                    .map(|(column, n)| Dimension { column: column.clone(), partitioning: Partitioning::Hash(*n) }),
             );
+            let indexes =
+                indexes.iter().map(|index| (index.name.clone(), printed_index(relation, index, answers))).collect();
+            let id = unused_id(catalog);
+            catalog.hypertables.insert(relation.clone(), Hypertable { id, dimensions, columnstore: None, indexes });
         }
-        Action::SetChunkInterval {
-            relation,
-            column,
-            interval,
-        } => {
+        Action::SetChunkInterval { relation, column, interval } => {
             set_partitioning(catalog, relation, column, Partitioning::Range(*interval));
         }
-        Action::SetPartitions {
-            relation,
-            column,
-            partitions,
-        } => {
+        Action::SetPartitions { relation, column, partitions } => {
             set_partitioning(catalog, relation, column, Partitioning::Hash(*partitions));
         }
-        Action::AddDimension {
-            relation,
-            column,
-            partitions,
-        } => {
+        Action::AddDimension { relation, column, partitions } => {
             if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
                 let partitioning = Partitioning::Hash(*partitions);
-                hypertable.dimensions.push(Dimension {
-                    column: column.clone(),
-                    partitioning,
-                });
+                hypertable.dimensions.push(Dimension { column: column.clone(), partitioning });
             }
         }
         Action::CreateIndex { relation, index } => {
             let printed = printed_index(relation, index, answers);
             if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
-                hypertable
-                    .indexes
-                    .entry(index.name.clone())
-                    .or_insert(printed);
+                hypertable.indexes.entry(index.name.clone()).or_insert(printed);
             }
         }
         Action::DropInvalidIndex { relation, index } => {
@@ -93,15 +57,9 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
                 hypertable.indexes.remove(index);
             }
         }
-        Action::SetCompression {
-            relation,
-            segment_by,
-            order_by,
-        } => {
+        Action::SetCompression { relation, segment_by, order_by } => {
             if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
-                let settings = hypertable
-                    .columnstore
-                    .get_or_insert_with(Columnstore::default);
+                let settings = hypertable.columnstore.get_or_insert_with(Columnstore::default);
                 if segment_by.is_some() {
                     settings.segment_by.clone_from(segment_by);
                 }
@@ -110,40 +68,24 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
                 }
             }
         }
-        Action::AddPolicy {
-            relation,
-            policy,
-            job,
-        } => add_policy(catalog, relation, policy, job),
-        Action::AlterPolicy {
-            job_id, changes, ..
-        } => {
+        Action::AddPolicy { relation, policy, job } => add_policy(catalog, relation, policy, job),
+        Action::AlterPolicy { job_id, changes, .. } => {
             if let Some(job) = catalog.jobs.iter_mut().find(|job| job.id == *job_id) {
                 alter(job, changes);
             }
         }
         Action::RemovePolicy { relation, kind } => {
             if let Some(host) = policy_host(catalog, relation) {
-                catalog
-                    .jobs
-                    .retain(|job| job.hypertable_id != host || job.policy.kind() != *kind);
+                catalog.jobs.retain(|job| job.hypertable_id != host || job.policy.kind() != *kind);
             }
         }
-        Action::CreateAggregate {
-            relation,
-            query,
-            materialized_only,
-        } => {
-            let question = Question::Definition {
-                aggregate: relation.clone(),
-                query: query.clone(),
-                fingerprint: None,
-            };
+        Action::CreateAggregate { relation, query, materialized_only } => {
+            let question =
+                Question::Definition { aggregate: relation.clone(), query: query.clone(), fingerprint: None };
             let source = match answers.get(&question) {
-                Some(Answer::Definition(Ok(definition))) => definition
-                    .sources
-                    .iter()
-                    .find_map(|s| policy_host(catalog, s)),
+                Some(Answer::Definition(Ok(definition))) => {
+                    definition.sources.iter().find_map(|s| policy_host(catalog, s))
+                }
                 _ => None,
             };
             let aggregate = Aggregate {
@@ -155,19 +97,14 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
             };
             catalog.aggregates.insert(relation.clone(), aggregate);
         }
-        Action::SetMaterializedOnly {
-            relation,
-            materialized_only,
-        } => {
+        Action::SetMaterializedOnly { relation, materialized_only } => {
             if let Some(aggregate) = catalog.aggregates.get_mut(relation) {
                 aggregate.materialized_only = *materialized_only;
             }
         }
         Action::DropAggregate { relation } => {
             if let Some(aggregate) = catalog.aggregates.remove(relation) {
-                catalog
-                    .jobs
-                    .retain(|job| job.hypertable_id != aggregate.hypertable_id);
+                catalog.jobs.retain(|job| job.hypertable_id != aggregate.hypertable_id);
             }
         }
     }
@@ -189,10 +126,7 @@ fn policy_host(catalog: &Catalog, relation: &Relation) -> Option<i32> {
 
 fn printed_index(relation: &Relation, index: &IndexTarget, answers: &Answers) -> Index {
     let predicate = index.predicate.as_ref().map(|text| {
-        match answers.get(&Question::Predicate {
-            relation: relation.clone(),
-            text: text.clone(),
-        }) {
+        match answers.get(&Question::Predicate { relation: relation.clone(), text: text.clone() }) {
             Some(Answer::Predicate(Ok(printed))) => printed.clone(),
             _ => text.clone(),
         }
@@ -206,10 +140,7 @@ fn set_partitioning(
     column: &crate::api::types::SqlName,
     partitioning: Partitioning,
 ) {
-    let dimensions = catalog
-        .hypertables
-        .get_mut(relation)
-        .map(|h| &mut h.dimensions);
+    let dimensions = catalog.hypertables.get_mut(relation).map(|h| &mut h.dimensions);
     if let Some(dimension) = dimensions.and_then(|d| d.iter_mut().find(|d| d.column == *column)) {
         dimension.partitioning = partitioning;
     }
@@ -224,21 +155,11 @@ fn add_policy(catalog: &mut Catalog, relation: &Relation, policy: &Policy, new: 
     }
     // What `timescaledb_information.jobs` shows of a policy that was added without more.
     let (default_interval, max_runtime, retry_period) = match policy.kind() {
-        PolicyKind::Compression => (
-            Interval::from_seconds(12 * 3600),
-            Interval::from_seconds(0),
-            Interval::from_seconds(3600),
-        ),
-        PolicyKind::Retention => (
-            Interval::from_days(1),
-            Interval::from_seconds(300),
-            Interval::from_seconds(300),
-        ),
-        PolicyKind::Refresh => (
-            Interval::from_days(1),
-            Interval::from_seconds(0),
-            Interval::from_days(1),
-        ),
+        PolicyKind::Compression => {
+            (Interval::from_seconds(12 * 3600), Interval::from_seconds(0), Interval::from_seconds(3600))
+        }
+        PolicyKind::Retention => (Interval::from_days(1), Interval::from_seconds(300), Interval::from_seconds(300)),
+        PolicyKind::Refresh => (Interval::from_days(1), Interval::from_seconds(0), Interval::from_days(1)),
     };
     let schedule_interval = new.schedule_interval.unwrap_or(default_interval);
     let mut job = Job {

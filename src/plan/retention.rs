@@ -39,24 +39,18 @@ impl Planner<'_> {
         }
         if self.creators.contains_key(relation) {
             // The rows are still in a plain table: what they would lose is asked once they are in chunks.
-            let message = format!(
-                "{relation} becomes a hypertable first, so that what the policy would drop can be counted"
-            );
+            let message =
+                format!("{relation} becomes a hypertable first, so that what the policy would drop can be counted");
             return Draft::blocked(Verdict::WaitingOn(message));
         }
-        let question = Question::Drops {
-            relation: relation.clone(),
-            older_than: target.drop_after,
-        };
+        let question = Question::Drops { relation: relation.clone(), older_than: target.drop_after };
         let Some(Answer::Drops(drops)) = self.ask(question) else {
             return Draft::default();
         };
         if drops.percent() > f64::from(self.inputs.rules.max_immediate_drop_percent) {
             // The newest chunk moves with the clock; the oldest moves only when something was dropped or filled in.
             let from = in_force.map_or_else(|| "nothing".to_owned(), |found| found.to_string());
-            draft
-                .needs_approval
-                .push(format!("in force: {from}; oldest: {:?}", drops.oldest));
+            draft.needs_approval.push(format!("in force: {from}; oldest: {:?}", drops.oldest));
         }
         if drops.chunks > 0
             && let Some(step) = draft.steps.last_mut()

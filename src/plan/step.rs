@@ -61,14 +61,7 @@ impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeletesData(drops) => {
-                let Drops {
-                    chunks,
-                    of,
-                    rows,
-                    bytes,
-                    oldest,
-                    newest,
-                } = drops;
+                let Drops { chunks, of, rows, bytes, oldest, newest } = drops;
                 write!(
                     f,
                     "deletes data: {chunks} of {of} chunks ({:.0} %), about {rows} rows, {}",
@@ -92,10 +85,7 @@ impl fmt::Display for Hazard {
 /// A size for people, in binary units with three significant digits.
 pub fn bytes_text(bytes: i64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "three significant digits are printed"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "three significant digits are printed")]
     let mut value = bytes as f64;
     let mut unit = 0;
     while value >= 1023.5 && unit + 1 < UNITS.len() {

@@ -7,28 +7,23 @@ use crate::support::{Error, Result};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
 
 #[tokio::test]
 async fn the_api_server_answers_kubectl_and_enforces_rbac() -> Result<()> {
-    let api = ApiServer::start().await?;
+    let api = ApiServer::shared().await?;
     let kubectl = |arguments: &str| output(&mut api.kubectl(arguments.split(' ')));
     assert!(kubectl("get namespaces")?.contains("kube-system"));
     assert!(kubectl("version")?.contains("Server Version: v1.36"));
 
     kubectl("create serviceaccount reader")?;
     kubectl("create clusterrole reader --verb=get,list --resource=namespaces")?;
-    kubectl(
-        "create clusterrolebinding reader --clusterrole=reader --serviceaccount=default:reader",
-    )?;
+    kubectl("create clusterrolebinding reader --clusterrole=reader --serviceaccount=default:reader")?;
     let kubeconfig = api.service_account_kubeconfig("default", "reader").await?;
     let reader = |arguments: &str| output(&mut api.kubectl_as(&kubeconfig, arguments.split(' ')));
     assert!(reader("get namespaces")?.contains("default"));
-    let refused = reader("create namespace mine")
-        .err()
-        .map(|error| error.to_string())
-        .unwrap_or_default();
+    let refused = reader("create namespace mine").err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("Forbidden"), "{refused}");
     Ok(())
 }
@@ -44,19 +39,10 @@ async fn timescaledb_creates_hypertables_and_runs_policies() -> Result<()> {
              INSERT INTO metric SELECT now() - n * interval '1 day', n FROM generate_series(0, 9) AS n;",
         )
         .await?;
-    let job: i32 = one(
-        &client,
-        "SELECT add_retention_policy('metric', interval '5 days')",
-    )
-    .await?;
-    client
-        .batch_execute(&format!("CALL run_job({job})"))
-        .await?;
+    let job: i32 = one(&client, "SELECT add_retention_policy('metric', interval '5 days')").await?;
+    client.batch_execute(&format!("CALL run_job({job})")).await?;
     assert!(one::<i64>(&client, "SELECT count(*) FROM metric").await? < 10);
-    assert_eq!(
-        one::<String>(&client, "SELECT current_database()::text").await?,
-        database.dbname()
-    );
+    assert_eq!(one::<String>(&client, "SELECT current_database()::text").await?, database.dbname());
     database.stop().await
 }
 
@@ -64,11 +50,7 @@ async fn timescaledb_creates_hypertables_and_runs_policies() -> Result<()> {
 async fn transactions_of_several_clients_do_not_mix() -> Result<()> {
     let database = TimescaleDb::start().await?;
     let client = database.connect().await?;
-    client
-        .batch_execute(
-            "CREATE TABLE account (id int, amount int); INSERT INTO account VALUES (1, 0)",
-        )
-        .await?;
+    client.batch_execute("CREATE TABLE account (id int, amount int); INSERT INTO account VALUES (1, 0)").await?;
     let mut writers = Vec::new();
     for _ in 0..3 {
         let mut client = database.connect().await?;
@@ -77,13 +59,11 @@ async fn transactions_of_several_clients_do_not_mix() -> Result<()> {
                 let transaction = client.transaction().await?;
                 let update = "UPDATE account SET amount = amount + $1 RETURNING amount";
                 let amount: i32 = transaction.query_one(update, &[&1]).await?.get(0);
-                transaction
-                    .execute("UPDATE account SET amount = $1", &[&amount])
-                    .await?;
+                transaction.execute("UPDATE account SET amount = $1", &[&amount]).await?;
                 if round % 2 == 0 {
-                    transaction.commit().await?
+                    transaction.commit().await?;
                 } else {
-                    transaction.rollback().await?
+                    transaction.rollback().await?;
                 }
             }
             Ok::<(), Error>(())
@@ -96,8 +76,7 @@ async fn transactions_of_several_clients_do_not_mix() -> Result<()> {
 
     // A client that goes away inside a transaction takes it along.
     let lost = database.connect().await?;
-    lost.batch_execute("BEGIN; UPDATE account SET amount = -1")
-        .await?;
+    lost.batch_execute("BEGIN; UPDATE account SET amount = -1").await?;
     drop(lost);
     assert_eq!(one::<i32>(&client, "SELECT amount FROM account").await?, 30);
     Ok(())
@@ -108,11 +87,7 @@ async fn settings_and_users_belong_to_the_connection() -> Result<()> {
     let database = TimescaleDb::start().await?;
     let plain = database.connect().await?;
     let role = format!("reader_{}", database.port()); // roles belong to the whole server
-    plain
-        .batch_execute(&format!(
-            "DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'r'"
-        ))
-        .await?;
+    plain.batch_execute(&format!("DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN PASSWORD 'r'")).await?;
     let mut config = database.config();
     config
         .application_name("the second")
@@ -122,11 +97,8 @@ async fn settings_and_users_belong_to_the_connection() -> Result<()> {
     }
     let second = connect(&config).await?;
 
-    let show =
-        async |client: &Client, name: &str| one::<String>(client, &format!("SHOW {name}")).await;
-    plain
-        .batch_execute("SET statement_timeout = '3s'; SET timezone = 'Europe/Berlin'")
-        .await?;
+    let show = async |client: &Client, name: &str| one::<String>(client, &format!("SHOW {name}")).await;
+    plain.batch_execute("SET statement_timeout = '3s'; SET timezone = 'Europe/Berlin'").await?;
     for _ in 0..2 {
         assert_eq!(show(&plain, "search_path").await?, r#""$user", public"#);
         assert_eq!(show(&second, "search_path").await?, "pg_catalog");
@@ -138,14 +110,8 @@ async fn settings_and_users_belong_to_the_connection() -> Result<()> {
         assert_ne!(show(&second, "timezone").await?, "Europe/Berlin");
         assert_eq!(show(&second, "application_name").await?, "the second");
         let user = config.get_user().unwrap_or_default();
-        assert_eq!(
-            one::<String>(&second, "SELECT session_user::text").await?,
-            user
-        );
-        assert_eq!(
-            one::<String>(&plain, "SELECT session_user::text").await?,
-            database.user()
-        );
+        assert_eq!(one::<String>(&second, "SELECT session_user::text").await?, user);
+        assert_eq!(one::<String>(&plain, "SELECT session_user::text").await?, database.user());
     }
     second.execute("SET statement_timeout = 0", &[]).await?;
     assert_eq!(show(&plain, "statement_timeout").await?, "3s");
@@ -173,24 +139,15 @@ async fn an_advisory_lock_belongs_to_one_connection() -> Result<()> {
     assert!(one::<bool>(&second, "SELECT pg_try_advisory_lock(0, 42)").await?); // another key space
 
     second.batch_execute("SET lock_timeout = '100ms'").await?;
-    let refused = second
-        .query_one("SELECT pg_advisory_lock(42)", &[])
-        .await
-        .err();
-    assert_eq!(
-        refused.as_ref().and_then(|error| error.code()),
-        Some(&SqlState::LOCK_NOT_AVAILABLE)
-    );
+    let refused = second.query_one("SELECT pg_advisory_lock(42)", &[]).await.err();
+    assert_eq!(refused.as_ref().and_then(|error| error.code()), Some(&SqlState::LOCK_NOT_AVAILABLE));
 
     assert!(one::<bool>(&first, "SELECT pg_advisory_unlock(42)").await?);
     assert!(!one::<bool>(&second, take).await?);
     drop(first); // not a word to the server
     let deadline = Instant::now() + Duration::from_secs(10);
     while !one::<bool>(&second, take).await? {
-        assert!(
-            Instant::now() < deadline,
-            "the lock outlived its connection"
-        );
+        assert!(Instant::now() < deadline, "the lock outlived its connection");
     }
     Ok(())
 }
@@ -198,26 +155,21 @@ async fn an_advisory_lock_belongs_to_one_connection() -> Result<()> {
 #[tokio::test]
 async fn who_may_not_connect_is_told_why() -> Result<()> {
     let database = TimescaleDb::start().await?;
-    let refusal = async |change: &dyn Fn(&mut tokio_postgres::Config)| {
+    let refusal = async |change: fn(&mut Config) -> &mut Config| {
         let mut config = database.config();
-        change(&mut config);
-        let error = config.connect(tokio_postgres::NoTls).await.err();
+        let error = change(&mut config).connect(NoTls).await.err();
         error.and_then(|error| error.code().cloned())
     };
-    assert_eq!(
-        refusal(&|config| drop(config.dbname("nosuch"))).await,
-        Some(SqlState::INVALID_CATALOG_NAME)
-    );
-    let bad_setting = refusal(&|config| drop(config.options("-c statement_timeout=soon"))).await;
-    assert_eq!(bad_setting, Some(SqlState::INVALID_PARAMETER_VALUE));
+    let database_name = refusal(|config| config.dbname("nosuch")).await;
+    assert_eq!(database_name, Some(SqlState::INVALID_CATALOG_NAME));
+    let setting = refusal(|config| config.options("-c statement_timeout=soon")).await;
+    assert_eq!(setting, Some(SqlState::INVALID_PARAMETER_VALUE));
     if !database.is_native() {
         // what a native server says depends on its pg_hba.conf
-        assert_eq!(
-            refusal(&|config| drop(config.password("wrong"))).await,
-            Some(SqlState::INVALID_PASSWORD)
-        );
-        let nobody = refusal(&|config| drop(config.user("nobody"))).await;
-        assert_eq!(nobody, Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+        let password = refusal(|config| config.password("wrong")).await;
+        assert_eq!(password, Some(SqlState::INVALID_PASSWORD));
+        let user = refusal(|config| config.user("nobody")).await;
+        assert_eq!(user, Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
     }
     Ok(())
 }
@@ -230,11 +182,8 @@ async fn a_killed_holder_leaves_nothing_behind() -> Result<()> {
     if let Some(report) = std::env::var_os(HOLD) {
         let folder = Folder::new("held")?;
         let child = Guarded::start("sleep", Command::new("sleep").arg("600"), folder.path())?;
-        std::fs::write(
-            report,
-            format!("{}\n{}\n", child.pid(), folder.path().display()),
-        )?;
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        std::fs::write(report, format!("{}\n{}\n", child.pid(), folder.path().display()))?;
+        tokio::time::sleep(Duration::from_mins(10)).await;
         return Ok(());
     }
 
@@ -246,37 +195,23 @@ async fn a_killed_holder_leaves_nothing_behind() -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let read_report =
-        || std::fs::read_to_string(&report).is_ok_and(|text| text.lines().count() == 2);
+    let read_report = || std::fs::read_to_string(&report).is_ok_and(|text| text.lines().count() == 2);
     let reported = eventually(read_report).await;
     holder.kill()?; // SIGKILL: no destructor runs
     holder.wait()?;
     assert!(reported, "the holder did not start");
 
     let text = std::fs::read_to_string(&report)?;
-    let (pid, held) = text
-        .trim_end()
-        .split_once('\n')
-        .ok_or("an incomplete report")?;
-    assert!(
-        eventually(|| !runs(pid)).await,
-        "process {pid} outlived its holder"
-    );
-    assert!(
-        eventually(|| !Path::new(held).exists()).await,
-        "{held} outlived its holder"
-    );
+    let (pid, held) = text.trim_end().split_once('\n').ok_or("an incomplete report")?;
+    assert!(eventually(|| !runs(pid)).await, "process {pid} outlived its holder");
+    assert!(eventually(|| !Path::new(held).exists()).await, "{held} outlived its holder");
     Ok(())
 }
 
 /// Whether the process exists, and is not only waiting for somebody to take note of its end.
 fn runs(pid: &str) -> bool {
-    let exists = Command::new("sh")
-        .args(["-c", r#"kill -0 "$1""#, "sh", pid])
-        .stderr(Stdio::null())
-        .status();
-    let ended = std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.contains(") Z "));
+    let exists = Command::new("sh").args(["-c", r#"kill -0 "$1""#, "sh", pid]).stderr(Stdio::null()).status();
+    let ended = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
     exists.is_ok_and(|status| status.success()) && !ended
 }
 

@@ -10,10 +10,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 
 const ADMIN_TOKEN: &str = "admin";
 /// On two cores that build something else at the same time; alone it takes 3 seconds.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// Nothing that a controller manager would do happens: no garbage collection, and namespaces stay in `Terminating`.
 pub struct ApiServer {
@@ -27,17 +28,17 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
+    /// One for all tests of a program, which then keep to namespaces of their own. It goes away with the program.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<ApiServer> = OnceCell::const_new();
+        SHARED.get_or_try_init(Self::start).await
+    }
+
     pub async fn start() -> Result<Self> {
-        let programs = installed(
-            "KUBEBUILDER_ASSETS",
-            "kubernetes/build.sh",
-            &["etcd", "kube-apiserver", "kubectl"],
-        )?;
+        let programs = installed("KUBEBUILDER_ASSETS", "kubernetes/build.sh", &["etcd", "kube-apiserver", "kubectl"])?;
         // A port that was free a moment ago may be somebody's by now.
         match Self::start_once(&programs).await {
-            Err(error) if error.to_string().contains("address already in use") => {
-                Self::start_once(&programs).await
-            }
+            Err(error) if error.to_string().contains("address already in use") => Self::start_once(&programs).await,
             result => result,
         }
     }
@@ -48,32 +49,15 @@ impl ApiServer {
         let [etcd_port, peer_port, port] = free_ports()?;
         let url = format!("https://127.0.0.1:{port}");
         let kubeconfig = folder.path().join("kubeconfig");
-        write_kubeconfig(
-            &kubeconfig,
-            &url,
-            &credentials.certificate,
-            ADMIN_TOKEN,
-            None,
-        )?;
+        write_kubeconfig(&kubeconfig, &url, &credentials.certificate, ADMIN_TOKEN, None)?;
 
-        let etcd = Guarded::start(
-            "etcd",
-            &etcd_command(programs, folder.path(), etcd_port, peer_port),
-            folder.path(),
-        )?;
+        let etcd = Guarded::start("etcd", &etcd_command(programs, folder.path(), etcd_port, peer_port), folder.path())?;
         let server = Guarded::start(
             "kube-apiserver",
             &server_command(programs, folder.path(), &credentials, etcd_port, port),
             folder.path(),
         )?;
-        let mut started = Self {
-            server,
-            etcd,
-            url,
-            kubeconfig,
-            programs: programs.into(),
-            folder,
-        };
+        let mut started = Self { server, etcd, url, kubeconfig, programs: programs.into(), folder };
         started.ready().await?;
         Ok(started)
     }
@@ -85,23 +69,15 @@ impl ApiServer {
         loop {
             self.etcd.check()?;
             self.server.check()?;
-            let answer = client
-                .request_text(http::Request::get("/readyz").body(Vec::new())?)
-                .await;
+            let answer = client.request_text(http::Request::get("/readyz").body(Vec::new())?).await;
             if matches!(&answer, Ok(text) if text == "ok")
-                && Api::<Namespace>::all(client.clone())
-                    .get_opt("default")
-                    .await?
-                    .is_some()
+                && Api::<Namespace>::all(client.clone()).get_opt("default").await?.is_some()
             {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let log = self.server.log_path().display();
-                return Err(format!(
-                    "the API server is not ready after {READY_WITHIN:?}: {answer:?}; see {log}"
-                )
-                .into());
+                return Err(format!("the API server is not ready after {READY_WITHIN:?}: {answer:?}; see {log}").into());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -127,16 +103,9 @@ impl ApiServer {
     }
 
     /// `kubectl` as whoever the kubeconfig says.
-    pub fn kubectl_as<'a>(
-        &self,
-        kubeconfig: &Path,
-        arguments: impl IntoIterator<Item = &'a str>,
-    ) -> Command {
+    pub fn kubectl_as<'a>(&self, kubeconfig: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
-        command
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .env("KUBECACHEDIR", self.folder.path().join("kubectl"));
+        command.args(arguments).env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", self.folder.path().join("kubectl"));
         command
     }
 
@@ -144,26 +113,15 @@ impl ApiServer {
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: Some(24 * 60 * 60),
-                ..TokenRequestSpec::default()
-            },
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() }),
             ..TokenRequest::default()
         };
         let granted = accounts
             .create_token_request(name, &kube::api::PostParams::default(), &request)
             .await
-            .map_err(|error| {
-                format!("no token for the service account {namespace}/{name}: {error}")
-            })?;
-        let token = granted
-            .status
-            .ok_or("the API server granted no token")?
-            .token;
-        let path = self
-            .folder
-            .path()
-            .join(format!("kubeconfig-{namespace}-{name}"));
+            .map_err(|error| format!("no token for the service account {namespace}/{name}: {error}"))?;
+        let token = granted.status.and_then(|status| status.token).ok_or("the API server granted no token")?;
+        let path = self.folder.path().join(format!("kubeconfig-{namespace}-{name}"));
         let certificate = self.folder.path().join(CERTIFICATE);
         write_kubeconfig(&path, &self.url, &certificate, &token, Some(namespace))?;
         Ok(path)
@@ -172,18 +130,13 @@ impl ApiServer {
 
 /// A client as whoever the kubeconfig says.
 pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
-    let config = Config::from_custom_kubeconfig(
-        Kubeconfig::read_from(kubeconfig)?,
-        &KubeConfigOptions::default(),
-    );
-    Ok(Client::try_from(config.await?)?)
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
 }
 
 fn etcd_command(programs: &Path, folder: &Path, port: u16, peer_port: u16) -> Command {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{peer_port}"),
-    );
+    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     let mut command = Command::new(programs.join("etcd"));
     command
         .arg(format!("--data-dir={}", folder.join("etcd").display()))
@@ -197,43 +150,19 @@ fn etcd_command(programs: &Path, folder: &Path, port: u16, peer_port: u16) -> Co
     command
 }
 
-fn server_command(
-    programs: &Path,
-    folder: &Path,
-    credentials: &Credentials,
-    etcd_port: u16,
-    port: u16,
-) -> Command {
+fn server_command(programs: &Path, folder: &Path, credentials: &Credentials, etcd_port: u16, port: u16) -> Command {
     let mut command = Command::new(programs.join("kube-apiserver"));
     command
         .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
         .arg("--bind-address=127.0.0.1")
         .arg(format!("--secure-port={port}"))
-        .arg(format!(
-            "--cert-dir={}",
-            folder.join("certificates").display()
-        ))
-        .arg(format!(
-            "--tls-cert-file={}",
-            credentials.certificate.display()
-        ))
-        .arg(format!(
-            "--tls-private-key-file={}",
-            credentials.key.display()
-        ))
-        .arg(format!(
-            "--token-auth-file={}",
-            credentials.tokens.display()
-        ))
+        .arg(format!("--cert-dir={}", folder.join("certificates").display()))
+        .arg(format!("--tls-cert-file={}", credentials.certificate.display()))
+        .arg(format!("--tls-private-key-file={}", credentials.key.display()))
+        .arg(format!("--token-auth-file={}", credentials.tokens.display()))
         .arg(format!("--service-account-issuer=https://127.0.0.1:{port}"))
-        .arg(format!(
-            "--service-account-signing-key-file={}",
-            credentials.signing_key.display()
-        ))
-        .arg(format!(
-            "--service-account-key-file={}",
-            credentials.verifying_key.display()
-        ))
+        .arg(format!("--service-account-signing-key-file={}", credentials.signing_key.display()))
+        .arg(format!("--service-account-key-file={}", credentials.verifying_key.display()))
         .arg("--authorization-mode=RBAC")
         // nothing makes the default service account that this plugin would ask of every pod
         .arg("--disable-admission-plugins=ServiceAccount")
@@ -263,29 +192,19 @@ impl Credentials {
             Ok(path)
         };
         // self-signed: the clients trust it as its own authority
-        let server =
-            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let server = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
         let accounts = rcgen::KeyPair::generate()?;
         Ok(Self {
             certificate: write(CERTIFICATE, server.cert.pem())?,
             key: write("tls.key", server.signing_key.serialize_pem())?,
             signing_key: write("service-accounts.key", accounts.serialize_pem())?,
             verifying_key: write("service-accounts.pub", accounts.public_key_pem())?,
-            tokens: write(
-                "tokens.csv",
-                format!("{ADMIN_TOKEN},admin,admin,system:masters\n"),
-            )?,
+            tokens: write("tokens.csv", format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?,
         })
     }
 }
 
-fn write_kubeconfig(
-    path: &Path,
-    url: &str,
-    certificate: &Path,
-    token: &str,
-    namespace: Option<&str>,
-) -> Result<()> {
+fn write_kubeconfig(path: &Path, url: &str, certificate: &Path, token: &str, namespace: Option<&str>) -> Result<()> {
     let kubeconfig = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",

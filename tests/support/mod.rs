@@ -1,10 +1,7 @@
 //! The servers behind the tests and the ms5 example: a real Kubernetes API server and a real TimescaleDB, started on
 //! free ports and gone with the process that started them.
 
-#![allow(
-    dead_code,
-    reason = "compiled into several programs, and each uses the part that it needs"
-)]
+#![allow(dead_code, unreachable_pub, reason = "compiled into several programs, and each uses the part that it needs")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,26 +32,14 @@ fn installed(variable: &str, script: &str, files: &[&str]) -> Result<PathBuf> {
 
 fn run_install_script(script: &str) -> Result<PathBuf> {
     let script = support_folder().join(script);
-    let output = Command::new(&script)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output();
+    let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     match output {
-        Ok(output) if output.status.success() => {
-            Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
-        }
-        Ok(output) => Err(format!(
-            "{} failed ({}): see `make tools`",
-            script.display(),
-            output.status
-        )
-        .into()),
+        Ok(output) if output.status.success() => Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end())),
+        Ok(output) => Err(format!("{} failed ({}): see `make tools`", script.display(), output.status).into()),
         Err(error) => Err(format!("{}: {error}: see `make tools`", script.display()).into()),
     }
 }
 
 fn support_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests")
-        .join("support")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("support")
 }

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 /// Becomes the program, after leaving a watcher behind that kills it when the pipe ends without a last word.
 /// The watcher is nobody's child (a background job of a shell that ended), so the program does not have to reap it.
-const WATCHED: &str = r#"exec 3<&0; ( ( read -r _ <&3 || kill -KILL $$ ) >/dev/null 2>&1 & ); exec "$@" </dev/null 3<&-"#;
+const WATCHED: &str =
+    r#"exec 3<&0; ( ( read -r _ <&3 || kill -KILL $$ ) >/dev/null 2>&1 & ); exec "$@" </dev/null 3<&-"#;
 
 /// Waits like the watcher above, and gives the killed processes a moment to let go of their files.
 const SWEEP: &str = r#"read -r _ || { sleep 1; rm -rf -- "$1"; }"#;
@@ -45,12 +46,7 @@ impl Guarded {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log)?;
         let mut watched = Command::new("sh");
-        watched
-            .arg("-c")
-            .arg(WATCHED)
-            .arg("sh")
-            .arg(command.get_program())
-            .args(command.get_args());
+        watched.arg("-c").arg(WATCHED).arg("sh").arg(command.get_program()).args(command.get_args());
         if let Some(folder) = command.get_current_dir() {
             watched.current_dir(folder);
         }
@@ -67,12 +63,7 @@ impl Guarded {
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
         let lifeline = child.stdin.take().map(Lifeline);
-        Ok(Self {
-            name: name.into(),
-            child,
-            lifeline,
-            log,
-        })
+        Ok(Self { name: name.into(), child, lifeline, log })
     }
 
     /// The process id of the program itself.
@@ -86,21 +77,14 @@ impl Guarded {
 
     /// All that it has written so far.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// An error with the end of the log when it has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
-            Some(status) => Err(format!(
-                "{} ended ({status}); the end of its log:\n{}",
-                self.name,
-                self.tail()
-            )
-            .into()),
+            Some(status) => Err(format!("{} ended ({status}); the end of its log:\n{}", self.name, self.tail()).into()),
         }
     }
 
@@ -116,10 +100,7 @@ impl Guarded {
             self.check()?;
             if Instant::now() > deadline {
                 let (name, tail) = (&self.name, self.tail());
-                return Err(format!(
-                    "{name} did not say \"{prefix}\" within {limit:?}; its log:\n{tail}"
-                )
-                .into());
+                return Err(format!("{name} did not say \"{prefix}\" within {limit:?}; its log:\n{tail}").into());
             }
             tokio::time::sleep(POLL).await;
         }
@@ -128,14 +109,8 @@ impl Guarded {
     /// Sends a signal: `TERM`, `STOP`, `CONT`, …
     pub fn signal(&self, signal: &str) -> Result<()> {
         let pid = self.pid().to_string();
-        let sent = Command::new("sh")
-            .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal, &pid])
-            .status()?;
-        if sent.success() {
-            Ok(())
-        } else {
-            Err(format!("cannot send SIG{signal} to {}", self.name).into())
-        }
+        let sent = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", signal, &pid]).status()?;
+        if sent.success() { Ok(()) } else { Err(format!("cannot send SIG{signal} to {}", self.name).into()) }
     }
 
     /// Waits for it to end by itself.
@@ -189,33 +164,23 @@ impl Drop for Guarded {
 
 /// A temporary folder that is removed like the processes are: always.
 pub struct Folder {
-    folder: TempDir,
+    path: TempDir,
     sweeper: Child,
     lifeline: Option<Lifeline>,
 }
 
 impl Folder {
     pub fn new(name: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("tpo-{name}-"))
-            .tempdir()?;
+        let path = tempfile::Builder::new().prefix(&format!("tpo-{name}-")).tempdir()?;
         let mut sweeper = Command::new("sh");
-        sweeper.args(["-c", SWEEP, "sh"]).arg(folder.path());
-        let mut sweeper = sweeper
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        sweeper.args(["-c", SWEEP, "sh"]).arg(path.path());
+        let mut sweeper = sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let lifeline = sweeper.stdin.take().map(Lifeline);
-        Ok(Self {
-            folder,
-            sweeper,
-            lifeline,
-        })
+        Ok(Self { path, sweeper, lifeline })
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.path.path()
     }
 }
 

@@ -8,9 +8,9 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// On two cores that build something else at the same time; alone it takes 2 seconds.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 /// A test that waits for one connection while it has a transaction open on another one would wait for ever.
-const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One database with the extension, for its owner alone.
 ///
@@ -44,45 +44,24 @@ impl TimescaleDb {
     async fn start_web_assembly() -> Result<Self> {
         const DATABASE: &str = "tpo_test";
         const PASSWORD: &str = "only-for-tests";
-        let packages = installed(
-            "TIMESCALEDB_WASM",
-            "timescaledb/install.sh",
-            &["node_modules"],
-        )?;
+        let packages = installed("TIMESCALEDB_WASM", "timescaledb/install.sh", &["node_modules"])?;
         let folder = Folder::new("timescaledb")?;
         let mut command = Command::new("node");
         command
             .arg(support_folder().join("timescaledb").join("server.mjs"))
-            .args([
-                "--port",
-                "0",
-                "--database",
-                DATABASE,
-                "--password",
-                PASSWORD,
-            ])
-            .args([
-                "--idle-transaction-timeout",
-                &IDLE_TRANSACTION_TIMEOUT.as_millis().to_string(),
-            ])
+            .args(["--port", "0", "--database", DATABASE, "--password", PASSWORD])
+            .args(["--idle-transaction-timeout", &IDLE_TRANSACTION_TIMEOUT.as_millis().to_string()])
             .env("TIMESCALEDB_WASM", packages);
         let mut server = Guarded::start("timescaledb", &command, folder.path())?;
         let address = server.line("ready ", READY_WITHIN).await?;
         let (host, port) = address.rsplit_once(':').ok_or("the server said no port")?;
         let mut config = Config::new();
-        config
-            .host(host)
-            .port(port.parse()?)
-            .user("postgres")
-            .password(PASSWORD)
-            .dbname(DATABASE);
+        config.host(host).port(port.parse()?).user("postgres").password(PASSWORD).dbname(DATABASE);
         Self::new(config, Server::WebAssembly(server, folder))
     }
 
     async fn create_on_native_server(url: &str) -> Result<Self> {
-        let admin: Config = url
-            .parse()
-            .map_err(|error| format!("TIMESCALEDB_URL: {error}"))?;
+        let admin: Config = url.parse().map_err(|error| format!("TIMESCALEDB_URL: {error}"))?;
         let dbname = format!("tpo_test_{:016x}", fastrand::u64(..));
         // template0, because nobody can be connected to it: a template in use cannot be copied
         let create = format!("CREATE DATABASE {dbname} TEMPLATE template0");
@@ -90,11 +69,7 @@ impl TimescaleDb {
         let mut config = admin.clone();
         config.dbname(&dbname);
         let database = Self::new(config, Server::Native(Some(admin)))?;
-        database
-            .connect()
-            .await?
-            .batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-            .await?;
+        database.connect().await?.batch_execute("CREATE EXTENSION IF NOT EXISTS timescaledb").await?;
         Ok(database)
     }
 
@@ -186,9 +161,7 @@ impl Drop for TimescaleDb {
         let dbname = self.dbname.clone();
         // in a thread, because this one may be running the runtime that a destructor cannot wait in
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(drop_database(&admin, &dbname))
         });
         if !matches!(dropping.join(), Ok(Ok(()))) {
@@ -206,18 +179,12 @@ pub async fn connect(config: &Config) -> Result<Client> {
 
 async fn drop_database(admin: &Config, dbname: &str) -> Result<()> {
     let sql = format!("DROP DATABASE IF EXISTS {dbname} WITH (FORCE)");
-    connect(admin)
-        .await?
-        .batch_execute(&sql)
-        .await
-        .map_err(Error::from)
+    connect(admin).await?.batch_execute(&sql).await.map_err(Error::from)
 }
 
 fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
     };
     text.bytes().map(encode).collect()

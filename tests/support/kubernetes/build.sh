@@ -21,6 +21,7 @@ mkdir -p "$cache"
 if command -v flock >/dev/null; then
   exec 9>"$cache/lock"
   flock 9
+  rm -rf -- "$cache"/partial.* # of builds that were killed
 fi
 if [[ -d $bin ]]; then
   printf '%s\n' "$bin"

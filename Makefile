@@ -1,0 +1,110 @@
+# `make help` lists the targets. Everything that is installed on the way goes to the cache folder, outside the tree.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/timescaledb-policy-operator
+
+KUBERNETES := tests/support/kubernetes/build.sh
+TIMESCALEDB := tests/support/timescaledb/install.sh
+# Where the tests find their servers: each script prints its folder. In the recipe, when they are there.
+WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))"
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+# The part of the operator that decides: plain functions of their arguments.
+PURE := $(wildcard src/api src/desired.rs src/catalog* src/plan src/sql.rs src/status.rs src/error.rs)
+IMPURE := \b(tokio|tokio_postgres|rand|fastrand|SystemTime|Instant)\b|\basync (fn|move|\{)|(Timestamp|Zoned)::now
+IMPURE := $(IMPURE)|\bkube::(Client|Api|client|runtime)\b|\bkube::\{.*\b(Client|Api)\b|\bApi(<|::<)|\bClient::
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+
+.PHONY: build
+build: ## Build the operator (release)
+	$(CARGO) build --release --locked
+
+.PHONY: demo
+demo: tools ## Start both servers and the operator, apply examples/ms5 and show what it does (DEMO_ONESHOT=1: then stop)
+	$(WITH_TOOLS) $(CARGO) run --locked --example ms5
+
+.PHONY: generate
+generate: ## Write crds/ from src/api
+	$(CARGO) run --locked -- crd --output-dir crds
+
+.PHONY: fmt
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+# ---- checks
+
+.PHONY: test
+test: tools lint verify-generated ## Everything that CI checks; the tests come last
+	$(WITH_TOOLS) $(CARGO) test --locked
+
+.PHONY: unit
+unit: ## The tests that need no server
+	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --doc
+
+.PHONY: integration
+integration: tools ## The tests against a Kubernetes API server and a TimescaleDB (TIMESCALEDB_URL: a native one)
+	$(WITH_TOOLS) $(CARGO) test --locked --test integration
+
+.PHONY: lint
+lint: lint-format lint-clippy lint-dependencies lint-purity lint-links ## Formatting, clippy, dependencies, purity of the core, links
+
+.PHONY: lint-format
+lint-format:
+	$(CARGO) fmt --check
+
+.PHONY: lint-clippy
+lint-clippy:
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+.PHONY: lint-dependencies
+lint-dependencies: $(CARGO_DENY)
+	$(CARGO_DENY) --log-level error check --hide-inclusion-graph licenses bans sources
+
+.PHONY: lint-purity
+lint-purity:
+	@if grep -rnE '$(IMPURE)' $(PURE) | grep -vE '^[^:]+:[0-9]+:[[:space:]]*//'; then \
+	  echo "These files decide and do nothing else: no async, client, socket, clock or randomness. Pass what they need as an argument."; \
+	  exit 1; \
+	fi
+
+.PHONY: lint-links
+lint-links:
+	@docs/check-links.sh
+
+.PHONY: verify-generated
+verify-generated: ## Check that crds/ is what src/api says
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(CARGO) run --locked -- crd --output-dir "$$fresh"; \
+	diff -r crds "$$fresh" || { echo "crds/ is not what src/api says: run make generate"; exit 1; }
+
+# ---- tools
+
+.PHONY: tools tools-kubernetes tools-timescaledb
+tools: tools-kubernetes tools-timescaledb ## Install the servers of the tests (the first time: some minutes)
+
+tools-kubernetes:
+	@$(KUBERNETES) >/dev/null
+
+tools-timescaledb:
+	@$(TIMESCALEDB) >/dev/null
+
+$(CARGO_DENY):
+	@echo "Installing cargo-deny $(CARGO_DENY_VERSION) (once; about 2 minutes)"
+	@$(CARGO) install --locked --quiet --version $(CARGO_DENY_VERSION) --root $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION) cargo-deny
+
+.PHONY: clean-cache
+clean-cache: ## Remove the installed tools
+	rm -rf "$(CACHE)"

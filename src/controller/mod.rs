@@ -1,0 +1,230 @@
+//! Watches, passes, reports. The database is the reconcile key: kube's scheduler is the per-database worker, serial per
+//! database, parallel across databases.
+
+mod attached;
+mod detached;
+mod reconcile;
+mod report;
+mod state;
+mod stores;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Client,
+    runtime::{
+        Config,
+        controller::{Controller, Error},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase},
+    error::chain,
+    metrics::Metrics,
+};
+use report::Reporter;
+use state::State;
+use stores::{Stores, database_ref, databases_of_hypertable};
+
+/// Changes that come in a burst (`kubectl apply -f` of a folder) make one pass.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How long running passes may take to end after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Pause before databases that could not be reported on are looked at again.
+const DETACHED_RETRY: Duration = Duration::from_secs(5);
+
+/// Whether the operator is alive and ready, for its probes.
+#[derive(Debug, Default)]
+pub struct Health {
+    synced: AtomicBool,
+    beat: Mutex<Option<Instant>>,
+}
+
+impl Health {
+    /// Every store has been filled: the operator sees the cluster.
+    pub fn is_ready(&self) -> bool {
+        self.synced.load(Ordering::Relaxed)
+    }
+
+    /// The loop that drives everything turned within the last minute. Before it started there is nothing to hold against it.
+    pub fn is_alive(&self) -> bool {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() < Duration::from_secs(60))
+    }
+
+    fn beat(&self) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// What every pass shares.
+pub(crate) struct Context {
+    stores: Stores,
+    reporter: Reporter,
+    metrics: Metrics,
+    states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
+    wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
+}
+
+impl Context {
+    fn state(&self, database: &TimescaleDatabase) -> Arc<tokio::sync::Mutex<State>> {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.entry(ObjectRef::from_obj(database)).or_default().clone()
+    }
+
+    fn forget(&self, database: &TimescaleDatabase) {
+        self.forget_ref(&ObjectRef::from_obj(database));
+    }
+
+    /// Closes the connections to a database that is not looked after any more.
+    fn forget_ref(&self, database: &ObjectRef<TimescaleDatabase>) {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(database);
+    }
+
+    /// Calls for another pass over the database.
+    fn waker(&self, database: &TimescaleDatabase) -> impl FnOnce() + Send + 'static {
+        let (wake, database) = (self.wake.clone(), ObjectRef::from_obj(database));
+        move || {
+            // Nobody listens any more only when the operator is stopping.
+            let _ = wake.send(database);
+        }
+    }
+}
+
+/// How the controller runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Databases that are looked after at the same time.
+    pub concurrency: u16,
+    /// Name of this instance in events.
+    pub instance: String,
+}
+
+/// Runs until told to stop: watches every kind and looks after every database.
+///
+/// # Errors
+/// None: without an API server it goes on trying, without a database it serves all others.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    metrics: Metrics,
+    health: Arc<Health>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (databases, database_changes) = stores::watch::<TimescaleDatabase>(&client);
+    let (hypertables, hypertable_changes) = stores::watch::<Hypertable>(&client);
+    let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client);
+    let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client);
+    let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client);
+    let stores = Stores { databases: databases.clone(), hypertables, aggregates, compression, retention };
+
+    let (wake, woken) = mpsc::unbounded_channel();
+    let context = Arc::new(Context {
+        stores: stores.clone(),
+        reporter: Reporter::new(client, metrics.clone(), settings.instance),
+        metrics,
+        states: Mutex::default(),
+        wake: wake.clone(),
+    });
+
+    let (policies_compression, policies_retention) = (stores.clone(), stores.clone());
+    let mut stopping = stop.clone();
+    let controller = Controller::for_stream(logged("TimescaleDatabase", database_changes), databases)
+        .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
+        .watches_stream(logged("Hypertable", hypertable_changes), |h| databases_of_hypertable(&h))
+        .watches_stream(logged("ContinuousAggregate", aggregate_changes), |a| {
+            [database_ref(&a.spec.database_ref.name, &kube::ResourceExt::namespace(&a).unwrap_or_default())]
+        })
+        .watches_stream(logged("CompressionPolicy", compression_changes), move |p| {
+            [policies_compression.database_of(&p)]
+        })
+        .watches_stream(logged("RetentionPolicy", retention_changes), move |p| [policies_retention.database_of(&p)])
+        .reconcile_on(receiver_stream(woken))
+        .graceful_shutdown_on(async move { stopped(&mut stopping).await })
+        .run(reconcile::reconcile, |_, never, _| match *never {}, context.clone());
+
+    let outcomes = controller.for_each_concurrent(4, |outcome| {
+        let (context, wake) = (context.clone(), wake.clone());
+        async move {
+            match outcome {
+                Ok(_) => {}
+                Err(Error::ObjectNotFound(reference)) => {
+                    let database = database_ref(&reference.name, reference.namespace.as_deref().unwrap_or_default());
+                    if let Err(failure) = detached::look_after(&database, &context).await {
+                        context.metrics.error(&failure);
+                        tracing::warn!(%database, "{failure}");
+                        tokio::spawn(async move {
+                            tokio::time::sleep(DETACHED_RETRY).await;
+                            let _ = wake.send(database);
+                        });
+                    }
+                }
+                Err(Error::QueueError(error)) => tracing::debug!(error = chain(&error), "watch"),
+                Err(error) => tracing::error!(error = chain(&error), "controller"),
+            }
+        }
+    });
+
+    let ready = async {
+        stores.ready().await;
+        health.synced.store(true, Ordering::Relaxed);
+        tracing::info!("every store is filled");
+        std::future::pending::<()>().await;
+    };
+    let beats = async {
+        let mut interval = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            interval.tick().await;
+            health.beat();
+        }
+    };
+    // kube's runner never ends gracefully while its first list fails, so the drain has a deadline of its own.
+    let deadline = async {
+        stopped(&mut stop).await;
+        tracing::info!("stopping: running passes end first");
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        () = outcomes => tracing::info!("all passes ended"),
+        () = deadline => tracing::warn!("passes still ran after {} seconds; their connections are closed", DRAIN.as_secs()),
+        () = ready => {}
+        () = beats => {}
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever could say stop is gone, which says the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn receiver_stream<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    futures::stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|item| (item, receiver)))
+}
+
+/// The changes, with the errors of the watch in the log once each: the watcher itself goes on trying.
+fn logged<K: Send + 'static>(
+    kind: &'static str,
+    changes: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static {
+    changes.filter_map(move |change| {
+        if let Err(error) = &change {
+            tracing::warn!(
+                kind,
+                error = chain(error),
+                "the watch broke off; it is taken up again (are the CRDs installed and the permissions granted?)"
+            );
+        }
+        futures::future::ready(change.ok().map(Ok))
+    })
+}

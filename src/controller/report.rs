@@ -1,0 +1,243 @@
+//! The only writer to the Kubernetes API: statuses that changed, finalizers, events.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::events::v1::Event,
+    apimachinery::pkg::apis::meta::v1::{Condition, MicroTime},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use crate::{
+    api::{
+        FINALIZER, TimescaleDatabase,
+        status::{ConditionType, Reason, Standing, condition},
+        timescale_database::TimescaleDatabaseStatus,
+    },
+    error::{Class, Failure, chain},
+    metrics::{ApiWrite, Metrics},
+    status::{Observed, Reported, Summary, conditions},
+};
+
+/// The field manager of everything this operator writes.
+pub const FIELD_MANAGER: &str = "timescaledb-policy-operator";
+
+/// Longest note of an event, in bytes (the API server's limit).
+const MAX_NOTE: usize = 1024;
+
+/// Writes to the Kubernetes API.
+#[derive(Clone)]
+pub struct Reporter {
+    client: Client,
+    metrics: Metrics,
+    instance: String,
+}
+
+/// Something worth an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// `reason`
+    pub reason: Reason,
+    /// What was done, with its SQL, or what is wrong.
+    pub text: String,
+}
+
+impl Reporter {
+    /// A reporter that signs its events with this instance name (the pod's).
+    pub fn new(client: Client, metrics: Metrics, instance: String) -> Self {
+        Self { client, metrics, instance }
+    }
+
+    /// The client that it writes with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Says what became of a resource: its status where that differs from the stored one, an event for each note, and a
+    /// warning where it has come to need attention.
+    pub async fn say<K: Reported>(
+        &self,
+        resource: &K,
+        summary: &Summary,
+        observed: &Observed<'_>,
+        notes: &[Note],
+    ) -> Result<(), Failure> {
+        let current = resource.current();
+        let (previous, _) = current.map_or((&[][..], None), K::parts);
+        let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
+        let worth_a_warning = summary.reason.standing() != Standing::Current && ready_changed(previous, &conditions);
+        let status = resource.status(conditions, summary.plan.clone(), observed);
+        if current != Some(&status) {
+            self.apply_status(resource, &status).await?;
+        }
+        for note in notes {
+            self.event(resource, note).await;
+        }
+        if worth_a_warning {
+            self.event(resource, &Note { reason: summary.reason, text: summary.message.clone() }).await;
+        }
+        Ok(())
+    }
+
+    /// Says what was seen of a database.
+    pub async fn say_database(
+        &self,
+        database: &TimescaleDatabase,
+        summary: &Summary,
+        facts: TimescaleDatabaseStatus,
+    ) -> Result<(), Failure> {
+        let current = database.status.as_ref();
+        let previous = current.map_or(&[][..], |s| &s.conditions[..]);
+        let conditions = conditions(previous, summary, database.metadata.generation, Timestamp::now());
+        let changed = ready_changed(previous, &conditions);
+        let status = TimescaleDatabaseStatus { observed_generation: database.metadata.generation, conditions, ..facts };
+        if current != Some(&status) {
+            self.apply_status(database, &status).await?;
+        }
+        if changed && summary.reason.standing() != Standing::Current {
+            self.event(database, &Note { reason: summary.reason, text: summary.message.clone() }).await;
+        }
+        Ok(())
+    }
+
+    /// Puts our finalizer on a resource or takes it off. One that is gone already needs nothing taken off.
+    pub async fn finalize<K>(&self, resource: &K, wanted: bool) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
+        // The uid keeps the finalizer off a namesake that was created since.
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": resource.name_any(), "uid": resource.uid(), "finalizers": finalizers},
+        });
+        let result = self.api::<K>(resource).patch(&resource.name_any(), &apply(), &Patch::Apply(&patch)).await;
+        self.metrics.api_write(kind_label::<K>(), ApiWrite::Finalizer);
+        match result {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if !wanted && (status.is_not_found() || status.is_conflict()) => Ok(()),
+            Err(error) => Err(api_failure("setting the finalizer", resource, &error)),
+        }
+    }
+
+    async fn apply_status<K, S>(&self, resource: &K, status: &S) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+        S: serde::Serialize,
+    {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": resource.name_any(), "uid": resource.uid()},
+            "status": status,
+        });
+        let result = self.api::<K>(resource).patch_status(&resource.name_any(), &apply(), &Patch::Apply(&patch)).await;
+        self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
+        match result {
+            Ok(_) => Ok(()),
+            // Deleted, or deleted and created anew, since it was read: there is nobody left to tell.
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(api_failure("writing the status", resource, &error)),
+        }
+    }
+
+    /// Publishes an event. Events are for people; one that is lost is logged and nothing waits for it.
+    ///
+    /// kube's `Recorder` is not used: it folds events with the same reason into a series that keeps the first note, and
+    /// here the note says what was done.
+    pub async fn event<K: Resource<DynamicType = ()>>(&self, resource: &K, note: &Note) {
+        let namespace = resource.namespace().unwrap_or_default();
+        let type_ = if note.reason.standing() == Standing::Failed { "Warning" } else { "Normal" };
+        tracing::info!(
+            kind = %K::kind(&()), namespace, name = resource.name_any(), reason = note.reason.as_str(), "{}", note.text
+        );
+        let now = Timestamp::now();
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{:x}", shorten_bytes(&resource.name_any(), 200), now.as_nanosecond())),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            type_: Some(type_.to_owned()),
+            reason: Some(note.reason.as_str().to_owned()),
+            action: Some("Reconcile".to_owned()),
+            note: Some(shorten_bytes(&note.text, MAX_NOTE)),
+            regarding: Some(resource.object_ref(&())),
+            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        self.metrics.api_write(kind_label::<K>(), ApiWrite::Event);
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            tracing::warn!(error = chain(&error), "an event could not be published");
+        }
+    }
+
+    fn api<K>(&self, resource: &K) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+}
+
+fn apply() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}
+
+/// The label for a kind in metrics.
+fn kind_label<K: Resource<DynamicType = ()>>() -> &'static str {
+    match &*K::kind(&()) {
+        "TimescaleDatabase" => "TimescaleDatabase",
+        "Hypertable" => "Hypertable",
+        "CompressionPolicy" => "CompressionPolicy",
+        "RetentionPolicy" => "RetentionPolicy",
+        "ContinuousAggregate" => "ContinuousAggregate",
+        _ => "other",
+    }
+}
+
+/// Whether `Ready` says something else than before: another status, or another reason.
+fn ready_changed(previous: &[Condition], now: &[Condition]) -> bool {
+    let ready = |conditions| condition(conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
+    ready(previous) != ready(now)
+}
+
+fn api_failure<K: Resource<DynamicType = ()>>(doing: &str, resource: &K, error: &kube::Error) -> Failure {
+    let what = format!("{doing} of {} {}", K::kind(&()), resource.name_any());
+    Failure::new(Class::Transient, Reason::Retrying, format!("{what}: {}", chain(error)))
+}
+
+/// The text, cut at a character boundary to at most this many bytes.
+fn shorten_bytes(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let ellipsis = "…";
+    let end = (0..=most - ellipsis.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{ellipsis}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten_bytes;
+
+    #[test]
+    fn a_note_is_cut_at_a_character() {
+        assert_eq!(shorten_bytes("abc", 3), "abc");
+        assert_eq!(shorten_bytes("äöü", 5), "ä…");
+        assert!(shorten_bytes(&"é".repeat(2000), 1024).len() <= 1024);
+    }
+}

@@ -1,0 +1,186 @@
+//! What is kept of a database between passes: a session, answers, pauses. Never what the database looks like.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::task::AbortHandle;
+
+use crate::{
+    api::types::Relation,
+    catalog::{Answers, Extension, Statistics},
+    db::{Session, credentials::Endpoint},
+    desired::ResourceId,
+    error::Failure,
+    metrics::Metrics,
+    plan::step::Step,
+};
+
+/// What is kept of one database between passes.
+#[derive(Default)]
+pub struct State {
+    session: Option<(Endpoint, Arc<Session>)>,
+    /// Answers that last from one pass to the next.
+    pub answers: Answers,
+    /// Sizes, as last read, and when.
+    pub statistics: Option<(Instant, BTreeMap<Relation, Statistics>)>,
+    /// Claims whose steps failed, with the time before which they are not tried again.
+    pub pauses: BTreeMap<ResourceId, Pause>,
+    /// Passes in a row that could not observe or report.
+    pub failures: u32,
+    running: BTreeMap<ResourceId, Running>,
+    ended: Arc<Mutex<Vec<Ended>>>,
+}
+
+/// A failed claim waits before it is tried again, unless the resource changes.
+pub struct Pause {
+    /// The generation that failed.
+    pub generation: Option<i64>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Not tried again before.
+    pub until: Instant,
+    /// What failed.
+    pub failure: Failure,
+}
+
+struct Running {
+    what: String,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    /// Closes the connection; the server then rolls back.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The steps of a claim that ran beside the pass have ended.
+pub struct Ended {
+    /// The claim.
+    pub claim: ResourceId,
+    /// The steps that were carried out.
+    pub applied: Vec<Step>,
+    /// The step that was not, and why.
+    pub failure: Option<(Step, Failure)>,
+}
+
+impl State {
+    /// The session for this endpoint: the one at hand, or a new one where there is none, it broke, or what it depends on
+    /// has changed.
+    pub async fn session(&mut self, endpoint: &Endpoint, metrics: &Metrics) -> Result<Arc<Session>, Failure> {
+        if let Some((of, session)) = &self.session
+            && of == endpoint
+            && !session.is_closed()
+        {
+            return Ok(session.clone());
+        }
+        // Answers were given by the server that is left behind.
+        self.answers.clear();
+        // The old session has to be gone first: it holds the lock.
+        self.session = None;
+        let session = Arc::new(Session::connect(endpoint, metrics).await?);
+        session.lock().await?;
+        self.session = Some((endpoint.clone(), session.clone()));
+        Ok(session)
+    }
+
+    /// The session at hand, whatever has become of the secret it was made from.
+    pub fn open_session(&self) -> Option<Arc<Session>> {
+        self.session.as_ref().map(|(_, session)| session.clone()).filter(|session| !session.is_closed())
+    }
+
+    /// Gives up the session: the next pass connects anew.
+    pub fn disconnect(&mut self) {
+        self.session = None;
+    }
+
+    /// Claims with steps under way beside the pass, and which.
+    pub fn running(&self) -> BTreeMap<ResourceId, String> {
+        self.running.iter().map(|(id, running)| (id.clone(), running.what.clone())).collect()
+    }
+
+    /// What has ended since this was asked last.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        let ended = std::mem::take(&mut *lock(&self.ended));
+        for Ended { claim, .. } in &ended {
+            self.running.remove(claim);
+        }
+        ended
+    }
+
+    /// Carries out the steps of one claim beside the pass, on a connection of their own, and calls `wake` at the end.
+    pub fn start(
+        &mut self,
+        claim: ResourceId,
+        steps: Vec<Step>,
+        extension: Extension,
+        metrics: &Metrics,
+        wake: impl FnOnce() + Send + 'static,
+    ) {
+        let Some((endpoint, _)) = &self.session else { return };
+        let (endpoint, metrics, ended) = (endpoint.clone(), metrics.clone(), self.ended.clone());
+        let what = steps.iter().map(|step| step.change.as_str()).collect::<Vec<_>>().join("; ");
+        let id = claim.clone();
+        let task = tokio::spawn(async move {
+            let _gauge = GaugeGuard::new(&metrics);
+            let mut result = Ended { claim, applied: Vec::new(), failure: None };
+            let mut steps = steps.into_iter();
+            match Session::connect(&endpoint, &metrics).await {
+                Err(failure) => result.failure = steps.next().map(|step| (step, failure)),
+                Ok(session) => {
+                    for step in steps {
+                        let outcome = session.apply(&step, &extension).await;
+                        metrics.step(step.action.name(), outcome.as_ref().err());
+                        match outcome {
+                            Ok(()) => result.applied.push(step),
+                            Err(failure) => {
+                                result.failure = Some((step, failure));
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+            lock(&ended).push(result);
+            wake();
+        });
+        self.running.insert(id, Running { what, task: task.abort_handle() });
+    }
+
+    /// Notes that a claim failed, and until when it waits.
+    pub fn pause(
+        &mut self,
+        id: &ResourceId,
+        generation: Option<i64>,
+        failure: Failure,
+        pause: impl FnOnce(u32) -> Duration,
+    ) {
+        let failures = self.pauses.get(id).filter(|p| p.generation == generation).map_or(0, |p| p.failures) + 1;
+        let until = Instant::now() + pause(failures);
+        self.pauses.insert(id.clone(), Pause { generation, failures, until, failure });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the list was locked leaves it whole: it is only ever pushed to and taken.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct GaugeGuard(Metrics);
+
+impl GaugeGuard {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.long_steps.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.long_steps.dec();
+    }
+}

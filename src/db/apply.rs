@@ -1,0 +1,46 @@
+//! Carrying out steps.
+
+use super::{LONG, QUICK, Session, set_limits};
+use crate::{
+    api::status::Reason,
+    catalog::Extension,
+    error::{Class, Failure},
+    plan::step::Step,
+    sql::{self, Script, Statement},
+};
+
+impl Session {
+    /// Carries out one step, whole or not at all where TimescaleDB lets it run in a transaction. Long steps run without a
+    /// statement timeout; no step waits long for a lock.
+    pub async fn apply(&self, step: &Step, extension: &Extension) -> Result<(), Failure> {
+        let Script { statements, transaction } = sql::render(&step.action, extension);
+        let limits = if step.long { LONG } else { QUICK };
+        let result = if transaction {
+            self.execute(&format!("BEGIN; {}", set_limits("SET LOCAL", limits))).await?;
+            let result = self.each(&statements, "SET LOCAL", limits).await;
+            let end = self.execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+            result.and(end)
+        } else {
+            self.execute(&set_limits("SET", limits)).await?;
+            let result = self.each(&statements, "SET", limits).await;
+            let reset =
+                self.execute(&format!("{}; SET search_path = pg_catalog, pg_temp", set_limits("SET", QUICK))).await;
+            result.and(reset)
+        };
+        result.map_err(|failure| Failure { message: format!("{}: {}", step.change, failure.message), ..failure })
+    }
+
+    async fn each(&self, statements: &[Statement], set: &str, limits: super::Limits) -> Result<(), Failure> {
+        for Statement { text, search_path, returns_row } in statements {
+            if !search_path.is_empty() {
+                self.execute(&sql::set_search_path(set, search_path)).await?;
+            }
+            let rows = self.statement(text, limits).await?;
+            if *returns_row && rows.is_empty() {
+                let message = "the object changed since the catalog was read; it is read again";
+                return Err(Failure::new(Class::Transient, Reason::Retrying, message));
+            }
+        }
+        Ok(())
+    }
+}

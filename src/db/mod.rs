@@ -1,0 +1,181 @@
+//! One database: connecting, reading its catalog, carrying out steps. The only module that speaks to PostgreSQL.
+
+pub mod apply;
+pub mod ask;
+pub mod credentials;
+pub mod observe;
+pub mod sqlstate;
+mod tls;
+
+use std::{fmt, time::Duration};
+
+use tokio_postgres::{
+    Client, Row,
+    types::{ToSql, Type},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{
+    api::status::Reason,
+    error::{Class, Failure, chain},
+    metrics::Metrics,
+};
+use credentials::Endpoint;
+
+/// The advisory lock that keeps a second operator (or a CLI `apply`) from interleaving with this one. PostgreSQL counts
+/// advisory locks per database; the number is "tsdbpoli" in ASCII.
+const ADVISORY_LOCK: i64 = 0x7473_6462_706f_6c69;
+
+/// How long one statement may wait and run.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `lock_timeout`: after that the statement gives up, so that it never queues in front of the application's.
+    pub lock: Duration,
+    /// `statement_timeout`; zero means without limit.
+    pub statement: Duration,
+}
+
+/// Reads, and steps that take no time.
+const QUICK: Limits = Limits { lock: Duration::from_secs(2), statement: Duration::from_secs(30) };
+
+/// Steps that move rows or build indexes: they run as long as they run, but wait for no lock.
+const LONG: Limits = Limits { lock: Duration::from_secs(2), statement: Duration::ZERO };
+
+/// The longest a round trip may take beyond what the server's own timeouts allow: a peer that vanished without a word.
+const UNANSWERED: Duration = Duration::from_secs(45);
+
+const REFUSED: &str = "the database refused";
+
+/// A connection with pinned settings.
+///
+/// Dropping it closes the connection; PostgreSQL then rolls back and releases what it held.
+pub struct Session {
+    client: Client,
+    metrics: Metrics,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("closed", &self.client.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Session {
+    /// Connects and pins the session's settings: nothing that a role or a database sets can change what the statements
+    /// mean (`search_path`), how values print, or how long a statement waits.
+    pub async fn connect(endpoint: &Endpoint, metrics: &Metrics) -> Result<Self, Failure> {
+        let tls = MakeRustlsConnect::new(tls::client_config(endpoint.tls, endpoint.ca.as_deref())?);
+        let connecting = tokio::time::timeout(Duration::from_secs(15), endpoint.config.connect(tls)).await;
+        let (client, connection) = match connecting {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(connect_failure(endpoint, &error)),
+            Err(_) => {
+                let message = format!("{} does not answer within 15 seconds", address(endpoint));
+                return Err(Failure::new(Class::Transient, Reason::DatabaseUnreachable, message));
+            }
+        };
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = chain(&error), "connection ended");
+            }
+        });
+        metrics.connections.inc();
+        let session = Self { client, metrics: metrics.clone() };
+        session.execute(&format!("SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; {}", set_limits("SET", QUICK))).await?;
+        Ok(session)
+    }
+
+    /// Takes this operator's lock on the database for as long as the session lives, or says who holds it.
+    pub async fn lock(&self) -> Result<(), Failure> {
+        let row = self.query("SELECT pg_try_advisory_lock($1)", &[(&ADVISORY_LOCK, Type::INT8)]).await?;
+        if row.first().is_some_and(|row| row.get(0)) {
+            return Ok(());
+        }
+        let holder =
+            self.query(include_str!("../../sql/catalog/lock_holder.sql"), &[(&ADVISORY_LOCK, Type::INT8)]).await?;
+        let holder = holder.first().map_or_else(|| "another session".to_owned(), |row| row.get(0));
+        let message = format!(
+            "{holder} holds the advisory lock of this operator on the database; only one operator may manage a database, and this one waits"
+        );
+        Err(Failure::new(Class::Transient, Reason::DatabaseLocked, message))
+    }
+
+    /// The connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// One statement with parameters, by the extended protocol: the server takes exactly one.
+    async fn query(&self, text: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Failure> {
+        self.metrics.statements.inc();
+        self.answered(self.client.query_typed(text, parameters)).await
+    }
+
+    /// One complete statement, by the extended protocol: the server takes exactly one.
+    async fn statement(&self, text: &str, limits: Limits) -> Result<Vec<Row>, Failure> {
+        self.metrics.statements.inc();
+        let statement = self.client.query_typed(text, &[]);
+        if limits.statement.is_zero() {
+            return statement.await.map_err(|e| sqlstate::failure(REFUSED, &e));
+        }
+        self.answered(statement).await
+    }
+
+    /// Settings and transaction control of our own, by the simple protocol.
+    async fn execute(&self, text: &str) -> Result<(), Failure> {
+        self.answered(self.client.batch_execute(text)).await
+    }
+
+    async fn answered<T>(
+        &self,
+        round_trip: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(UNANSWERED, round_trip).await {
+            Ok(result) => result.map_err(|e| sqlstate::failure(REFUSED, &e)),
+            Err(_) => {
+                let message = format!("no answer from the database within {} seconds", UNANSWERED.as_secs());
+                Err(Failure::new(Class::Transient, Reason::DatabaseUnreachable, message))
+            }
+        }
+    }
+}
+
+/// Both timeouts, as settings of the session (`SET`) or of the transaction (`SET LOCAL`).
+fn set_limits(set: &str, limits: Limits) -> String {
+    format!(
+        "{set} lock_timeout = {}; {set} statement_timeout = {}",
+        limits.lock.as_millis(),
+        limits.statement.as_millis()
+    )
+}
+
+fn address(endpoint: &Endpoint) -> String {
+    let host = match endpoint.config.get_hosts().first() {
+        Some(tokio_postgres::config::Host::Tcp(name)) => name.clone(),
+        Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+        None => "the database".to_owned(),
+    };
+    let port = endpoint.config.get_ports().first().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{host}{port}")
+}
+
+fn connect_failure(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Failure {
+    let doing =
+        format!("cannot connect to {} as {}", address(endpoint), endpoint.config.get_user().unwrap_or_default());
+    let failure = sqlstate::failure(&doing, error);
+    // A wrong certificate does not pass by itself; a name that does not resolve or a closed port may.
+    if error.as_db_error().is_none() && failure.message.contains("certificate") {
+        let message = format!(
+            "{}. Check spec.connection.tls: mode, authority and host name must fit the server's certificate",
+            failure.message
+        );
+        return Failure::new(Class::User, Reason::DatabaseUnreachable, message);
+    }
+    failure
+}

@@ -1,0 +1,108 @@
+//! The live catalog → [`Catalog`]: a fixed number of queries, whatever the number of objects.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql, Type},
+};
+
+use super::Session;
+use crate::{
+    api::{
+        status::Reason,
+        types::{Relation, SqlName},
+    },
+    catalog::{Aggregate, Catalog, Hypertable, Job, Server, Statistics},
+    error::{Class, Failure},
+};
+
+const SERVER: &str = include_str!("../../sql/catalog/server.sql");
+const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
+const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
+const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
+const STATISTICS: &str = include_str!("../../sql/catalog/statistics.sql");
+
+/// The observation reads one snapshot and holds no lock beyond its transaction.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// What belongs to a relation, as the queries return it.
+#[derive(Deserialize)]
+pub(super) struct Named<T> {
+    schema: SqlName,
+    name: SqlName,
+    #[serde(flatten)]
+    value: T,
+}
+
+impl<T> Named<T> {
+    pub(super) fn into_entry(self) -> (Relation, T) {
+        (Relation { schema: self.schema, name: self.name }, self.value)
+    }
+}
+
+impl Session {
+    /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `indexed` only.
+    pub async fn observe(&self, indexed: &[&Relation]) -> Result<Catalog, Failure> {
+        let (schemas, names) = split(indexed);
+        let observed = async {
+            self.execute(BEGIN).await?;
+            let server: Server = one(&self.query(SERVER, &[]).await?)?;
+            let mut catalog = Catalog { server, ..Catalog::default() };
+            if catalog.server.extension.is_some() {
+                let named: [(&(dyn ToSql + Sync), Type); 2] =
+                    [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
+                let (hypertables, aggregates, jobs) = futures::try_join!(
+                    self.query(HYPERTABLES, &named),
+                    self.query(AGGREGATES, &[]),
+                    self.query(JOBS, &[]),
+                )?;
+                let hypertables: Vec<Named<Hypertable>> = all(&hypertables)?;
+                let aggregates: Vec<Named<Aggregate>> = all(&aggregates)?;
+                let jobs: Vec<Job> = all(&jobs)?;
+                catalog.hypertables = hypertables.into_iter().map(Named::into_entry).collect();
+                catalog.aggregates = aggregates.into_iter().map(Named::into_entry).collect();
+                catalog.jobs = jobs;
+            }
+            Ok(catalog)
+        };
+        let observed = observed.await;
+        // Also after an error: the session must not stay in a failed transaction.
+        let ended = self.execute("ROLLBACK").await;
+        let catalog = observed?;
+        ended?;
+        Ok(catalog)
+    }
+
+    /// Reads chunk counts and sizes of every hypertable: one query, dearer than the observation.
+    pub async fn statistics(&self) -> Result<Vec<(Relation, Statistics)>, Failure> {
+        let rows: Vec<Named<Statistics>> = all(&self.query(STATISTICS, &[]).await?)?;
+        Ok(rows.into_iter().map(Named::into_entry).collect())
+    }
+}
+
+/// Schemas and names as two parallel arrays, for `unnest`.
+pub(super) fn split<'a>(relations: &[&'a Relation]) -> (Vec<&'a str>, Vec<&'a str>) {
+    relations.iter().map(|r| (r.schema.as_str(), r.name.as_str())).unzip()
+}
+
+/// Every row's one JSON column.
+pub(super) fn all<T: DeserializeOwned>(rows: &[Row]) -> Result<Vec<T>, Failure> {
+    let decode = |row: &Row| {
+        let value: Json<serde_json::Value> = row.try_get(0).map_err(|e| undecodable(&e.to_string()))?;
+        serde_json::from_value(value.0).map_err(|e| undecodable(&e.to_string()))
+    };
+    rows.iter().map(decode).collect()
+}
+
+/// The first row's one JSON column.
+pub(super) fn one<T: DeserializeOwned>(rows: &[Row]) -> Result<T, Failure> {
+    all(rows)?.into_iter().next().ok_or_else(|| undecodable("no row"))
+}
+
+fn undecodable(problem: &str) -> Failure {
+    Failure::new(
+        Class::Bug,
+        Reason::InternalError,
+        format!("the catalog holds something this operator cannot read: {problem}; please report it"),
+    )
+}
