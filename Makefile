@@ -33,7 +33,8 @@ build: ## Build the operator (release)
 
 .PHONY: demo
 demo: tools ## Start both servers and the operator, apply examples/ms5 and show what it does (DEMO_ONESHOT=1: then stop)
-	$(WITH_TOOLS) $(CARGO) run --locked --example ms5
+	$(CARGO) build --locked
+	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
 generate: ## Write crds/ from src/api

@@ -22,7 +22,7 @@ use timescaledb_policy_operator::{
         timescale_database::{DatabaseDeletion, Mode},
         types::{Interval, PolicyDeletion, Relation},
     },
-    catalog::{Catalog, Policy, PolicyKind},
+    catalog::{Catalog, Policy},
     desired::{Kind, ResourceId},
     plan::step::{Action, Hazard, HeldPlan, Plan, Step, Verdict},
     sql,
@@ -216,7 +216,7 @@ proptest! {
 
     #[test]
     fn no_name_is_left_unquoted(Case { mut world, resources } in case()) {
-        let names = universe::names(&world, &resources);
+        let names = universe::names_in(&world, &resources);
         let mut observed = resources.clone();
         observed.database.spec.mode = Mode::Observe;
         let shown = plan(&world, &observed);
@@ -294,9 +294,11 @@ fn unsafe_pairs(catalog: &Catalog) -> BTreeMap<Pair, (Interval, Option<Interval>
         for aggregate in catalog.aggregates.values().filter(|a| a.source_id == retention.hypertable_id) {
             for refresh in catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable_id) {
                 let Policy::Refresh { start_offset, .. } = refresh.policy else { continue };
-                debug_assert_eq!(refresh.policy.kind(), PolicyKind::Refresh);
                 if longest(start_offset) >= drop_after {
-                    pairs.insert((retention.hypertable_id, aggregate.hypertable_id), (drop_after, start_offset));
+                    let pair = pairs.entry((retention.hypertable_id, aggregate.hypertable_id)).or_insert((drop_after, start_offset));
+                    if longest(start_offset) > longest(pair.1) {
+                        *pair = (drop_after, start_offset);
+                    }
                 }
             }
         }
