@@ -99,6 +99,7 @@ pub struct Claim {
 
 /// Whether a resource holds its object or lets go of it.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all claims are Ensure")]
 pub enum Intent {
     /// The object must be as the resource says.
     Ensure(Target),

@@ -314,15 +314,15 @@ fn job_arguments(changes: &JobChanges) -> Vec<String> {
     arguments
 }
 
-/// The keys of a policy's `config` that a resource speaks of: (to remove, to set).
-fn config_keys(policy: &Policy) -> (&'static [&'static str], Vec<(&'static str, Option<Interval>)>) {
+/// The keys of a policy's `config` that a resource speaks of: the one to remove, those to set.
+fn config_keys(policy: &Policy) -> (Option<&'static str>, Vec<(&'static str, Option<Interval>)>) {
     match policy {
         Policy::Compression { compress_after } => {
-            (&["compress_created_before"], vec![("compress_after", *compress_after)])
+            (Some("compress_created_before"), vec![("compress_after", *compress_after)])
         }
-        Policy::Retention { drop_after } => (&["drop_created_before"], vec![("drop_after", *drop_after)]),
+        Policy::Retention { drop_after } => (Some("drop_created_before"), vec![("drop_after", *drop_after)]),
         Policy::Refresh { start_offset, end_offset } => {
-            (&[], vec![("start_offset", *start_offset), ("end_offset", *end_offset)])
+            (None, vec![("start_offset", *start_offset), ("end_offset", *end_offset)])
         }
     }
 }
@@ -344,7 +344,7 @@ fn alter_policy(
     arguments.extend(job_arguments(changes));
     if let Some(policy) = &changes.policy {
         let (remove, set) = config_keys(policy);
-        let removed: String = remove.iter().map(|key| format!(" - {}", quote_literal(key))).collect();
+        let removed = remove.map(|key| format!(" - {}", quote_literal(key))).unwrap_or_default();
         let pairs = set.iter().map(|(key, value)| {
             let value =
                 value.map_or_else(|| "NULL::text".to_owned(), |i| format!("{}::text", quote_literal(&i.to_string())));

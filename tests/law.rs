@@ -295,7 +295,9 @@ fn unsafe_pairs(catalog: &Catalog) -> BTreeMap<Pair, (Interval, Option<Interval>
             for refresh in catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable_id) {
                 let Policy::Refresh { start_offset, .. } = refresh.policy else { continue };
                 if longest(start_offset) >= drop_after {
-                    let pair = pairs.entry((retention.hypertable_id, aggregate.hypertable_id)).or_insert((drop_after, start_offset));
+                    let pair = pairs
+                        .entry((retention.hypertable_id, aggregate.hypertable_id))
+                        .or_insert((drop_after, start_offset));
                     if longest(start_offset) > longest(pair.1) {
                         *pair = (drop_after, start_offset);
                     }

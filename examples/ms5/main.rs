@@ -106,8 +106,23 @@ async fn demo() -> Result<()> {
     headline("What cannot be done is refused, with the reason and the remedy");
     sql.batch_execute(&std::fs::read_to_string(example("refused/maintenance_log.sql"))?).await?;
     cluster.kubectl(&["apply", "-f", "examples/ms5/refused/maintenance-log.yaml"])?;
-    cluster.kubectl(&["wait", "-n", NAMESPACE, "--for=condition=Stalled", "--timeout=60s", "hypertable/maintenance-log"])?;
-    cluster.kubectl(&["get", "-n", NAMESPACE, "hypertable", "maintenance-log", "-o", "jsonpath={.status.conditions[0].message}{'\\n'}"])?;
+    cluster.kubectl(&[
+        "wait",
+        "-n",
+        NAMESPACE,
+        "--for=condition=Stalled",
+        "--timeout=60s",
+        "hypertable/maintenance-log",
+    ])?;
+    cluster.kubectl(&[
+        "get",
+        "-n",
+        NAMESPACE,
+        "hypertable",
+        "maintenance-log",
+        "-o",
+        "jsonpath={.status.conditions[0].message}{'\\n'}",
+    ])?;
 
     println!("\nDone in {:.0} seconds.", started.elapsed().as_secs_f64());
     if std::env::var("DEMO_ONESHOT").is_ok_and(|v| v == "1") {
@@ -141,7 +156,11 @@ fn example(file: &str) -> PathBuf {
 /// The operator's binary lies beside the folder of the examples.
 fn start_operator(api: &ApiServer, metrics: &str, logs: &Folder) -> Result<Guarded> {
     let examples = std::env::current_exe()?;
-    let binary = examples.parent().and_then(Path::parent).ok_or("no folder above the example")?.join("timescaledb-policy-operator");
+    let binary = examples
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("no folder above the example")?
+        .join("timescaledb-policy-operator");
     if !binary.exists() {
         return Err(format!("{} is not built: run `make demo`, or `cargo build` first", binary.display()).into());
     }
@@ -172,7 +191,11 @@ impl Cluster<'_> {
         println!("$ kubectl {}", arguments.join(" "));
         let mut command = self.api.kubectl(arguments.iter().copied());
         let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
-        if status.success() { Ok(()) } else { Err(format!("kubectl {} ended with {status}", arguments.join(" ")).into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("kubectl {} ended with {status}", arguments.join(" ")).into())
+        }
     }
 
     fn patch(&self, kind: &str, name: &str, patch: &str) -> Result<()> {
@@ -188,7 +211,9 @@ impl Cluster<'_> {
             ("port", database.port().to_string()),
             ("dbname", database.dbname().to_owned()),
         ];
-        println!("$ kubectl create secret generic -n {NAMESPACE} ms5-app --from-literal=username=… (CloudNativePG's keys)");
+        println!(
+            "$ kubectl create secret generic -n {NAMESPACE} ms5-app --from-literal=username=… (CloudNativePG's keys)"
+        );
         let literals: Vec<_> = keys.iter().map(|(key, value)| format!("--from-literal={key}={value}")).collect();
         let arguments = ["create", "secret", "generic", "-n", NAMESPACE, "ms5-app"];
         let mut command = self.api.kubectl(arguments.into_iter().chain(literals.iter().map(String::as_str)));
@@ -213,7 +238,11 @@ impl Cluster<'_> {
             }
             if Instant::now() > deadline {
                 self.kubectl(&["get", "-n", NAMESPACE, ALL_KINDS, "-o", "wide"])?;
-                return Err(format!("only {ready} of {RESOURCES} became Ready; the operator says:\n{}", operator.log()).into());
+                return Err(format!(
+                    "only {ready} of {RESOURCES} became Ready; the operator says:\n{}",
+                    operator.log()
+                )
+                .into());
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -254,7 +283,8 @@ async fn table(sql: &Client, query: &str) -> Result<()> {
         }
     }
     let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<_> = (0..columns).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<_> =
+        (0..columns).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
     for row in rows {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         println!("{}", cells.join("   ").trim_end());

@@ -60,7 +60,7 @@ impl Health {
 
     /// The loop that drives everything turned within the last minute. Before it started there is nothing to hold against it.
     pub fn is_alive(&self) -> bool {
-        self.beat.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() < Duration::from_secs(60))
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|at| at.elapsed() < Duration::from_mins(1))
     }
 
     fn beat(&self) {

@@ -136,13 +136,11 @@ impl Session {
         &self,
         round_trip: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(UNANSWERED, round_trip).await {
-            Ok(result) => result.map_err(|e| sqlstate::failure(REFUSED, &e)),
-            Err(_) => {
-                let message = format!("no answer from the database within {} seconds", UNANSWERED.as_secs());
-                Err(Failure::new(Class::Transient, Reason::DatabaseUnreachable, message))
-            }
-        }
+        let Ok(result) = tokio::time::timeout(UNANSWERED, round_trip).await else {
+            let message = format!("no answer from the database within {} seconds", UNANSWERED.as_secs());
+            return Err(Failure::new(Class::Transient, Reason::DatabaseUnreachable, message));
+        };
+        result.map_err(|e| sqlstate::failure(REFUSED, &e))
     }
 }
 

@@ -41,18 +41,18 @@ impl<T> Named<T> {
 }
 
 impl Session {
-    /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `indexed` only.
-    pub async fn observe(&self, indexed: &[&Relation]) -> Result<Catalog, Failure> {
-        let (schemas, names) = split(indexed);
+    /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
+    pub async fn observe(&self, with_indexes: &[&Relation]) -> Result<Catalog, Failure> {
+        let (schemas, names) = split(with_indexes);
         let observed = async {
             self.execute(BEGIN).await?;
             let server: Server = one(&self.query(SERVER, &[]).await?)?;
             let mut catalog = Catalog { server, ..Catalog::default() };
             if catalog.server.extension.is_some() {
-                let named: [(&(dyn ToSql + Sync), Type); 2] =
+                let indexed: [(&(dyn ToSql + Sync), Type); 2] =
                     [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
                 let (hypertables, aggregates, jobs) = futures::try_join!(
-                    self.query(HYPERTABLES, &named),
+                    self.query(HYPERTABLES, &indexed),
                     self.query(AGGREGATES, &[]),
                     self.query(JOBS, &[]),
                 )?;

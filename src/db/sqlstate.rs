@@ -16,28 +16,25 @@ pub fn classify(code: &SqlState) -> (Class, Reason) {
     match code.code() {
         // lock_not_available; also a refresh that overlaps another one
         "55P03" => (Transient, Reason::LockTimeout),
-        // query_canceled (statement_timeout), deadlock_detected, serialization_failure
-        "57014" | "40P01" | "40001" => (Transient, Reason::Retrying),
         // read_only_sql_transaction
         "25006" => (Transient, Reason::ReadOnly),
+        // too_many_connections, shutdown and crash of the server
+        "53300" | "57P01" | "57P02" | "57P03" => (Transient, Reason::DatabaseUnreachable),
+        // query_canceled (statement_timeout), deadlock_detected, serialization_failure;
+        // not a hypertable, already a hypertable, duplicate dimension: the catalog moved since it was read, and so for
+        // duplicate_object, undefined_object and object_not_in_prerequisite_state
+        "57014" | "40P01" | "40001" | "TS001" | "TS110" | "TS160" | "42710" | "42704" | "55000" => {
+            (Transient, Reason::Retrying)
+        }
         // invalid_password, invalid_authorization_specification
         "28P01" | "28000" => (User, Reason::AuthenticationFailed),
-        // invalid_catalog_name: the database does not exist
-        "3D000" => (User, Reason::InvalidSpec),
         "42501" => (User, Reason::PermissionDenied),
         // undefined_table, invalid_schema_name
         "42P01" | "3F000" => (User, Reason::TableNotFound),
         // cannot create a unique index without the partitioning column
         "TS103" => (User, Reason::IncompatibleIndex),
-        // not a hypertable, already a hypertable, duplicate dimension
-        "TS001" | "TS110" | "TS160" => (Transient, Reason::Retrying),
-        // duplicate_object: another session added the policy since the catalog was read; undefined_object: or removed it;
-        // object_not_in_prerequisite_state
-        "42710" | "42704" | "55000" => (Transient, Reason::Retrying),
-        // feature_not_supported, dependent_objects_still_exist, wrong_object_type
-        "0A000" | "2BP01" | "42809" => (User, Reason::InvalidSpec),
-        // too_many_connections and other exhausted resources, shutdown and crash of the server
-        "53300" | "57P01" | "57P02" | "57P03" => (Transient, Reason::DatabaseUnreachable),
+        // invalid_catalog_name (no such database), feature_not_supported, dependent_objects_still_exist
+        "3D000" | "0A000" | "2BP01" => (User, Reason::InvalidSpec),
         code => match &code[..2] {
             // connection exceptions
             "08" => (Transient, Reason::DatabaseUnreachable),

@@ -42,22 +42,19 @@ fn invalid_ca(problem: &str) -> Failure {
 
 fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, Failure> {
     let mut store = RootCertStore::empty();
-    match ca {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|e| invalid_ca(&format!("not a PEM certificate: {e:?}")))?;
-                store.add(certificate).map_err(|e| invalid_ca(&e.to_string()))?;
-            }
-            if store.is_empty() {
-                return Err(invalid_ca("it holds no certificate"));
-            }
+    if let Some(pem) = ca {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|e| invalid_ca(&format!("not a PEM certificate: {e:?}")))?;
+            store.add(certificate).map_err(|e| invalid_ca(&e.to_string()))?;
         }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if store.is_empty() {
-                let message = "the operator's image has no system certificates; name the authority in caSecretRef";
-                return Err(invalid_ca(message));
-            }
+        if store.is_empty() {
+            return Err(invalid_ca("it holds no certificate"));
+        }
+    } else {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if store.is_empty() {
+            let message = "the operator's image has no system certificates; name the authority in caSecretRef";
+            return Err(invalid_ca(message));
         }
     }
     Ok(store)

@@ -17,12 +17,12 @@ impl Planner<'_> {
             fingerprint: live.as_ref().map(|a| a.fingerprint.clone()),
         };
         let definition = match self.ask(question) {
-            None => return Draft::default(),
             Some(Answer::Definition(Ok(definition))) => definition,
             Some(Answer::Definition(Err(error))) => {
                 return Draft::rejected(error.reason, format!("spec.query: {}", error.message));
             }
-            Some(_) => return Draft::default(),
+            // Not known yet: the plan has a question.
+            None | Some(_) => return Draft::default(),
         };
         match live {
             Some(live) => self.alter_aggregate(claim, target, &live, &definition),

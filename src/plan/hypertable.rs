@@ -165,13 +165,13 @@ impl Planner<'_> {
         let predicate = match &index.predicate {
             None => None,
             Some(text) => match self.ask(Question::Predicate { relation: relation.clone(), text: text.clone() }) {
-                None => return,
                 Some(Answer::Predicate(Ok(text))) => Some(text),
                 Some(Answer::Predicate(Err(error))) => {
                     draft.block(error.reason, format!("spec.indexes: {}: where: {}", index.name, error.message));
                     return;
                 }
-                Some(_) => return,
+                // Not known yet: the plan has a question.
+                None | Some(_) => return,
             },
         };
         let wanted = wanted_index(index, predicate);

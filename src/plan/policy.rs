@@ -119,7 +119,7 @@ fn job_changes(live: &Job, wanted: &JobTarget) -> (JobChanges, Vec<String>) {
         changes.timezone = Some(zone.clone());
     }
     // A job that TimescaleDB gave up on is shown, not fought over.
-    if live.scheduled == *paused && !(live.gave_up && !paused) {
+    if live.scheduled == *paused && (*paused || !live.gave_up) {
         texts.push(if *paused { "running -> paused" } else { "paused -> running" }.to_owned());
         changes.scheduled = Some(!paused);
     }

@@ -13,17 +13,104 @@ enum Token {
 
 /// The bare words that rendered statements are made of, and those of the resources' own texts in the universe.
 const WORDS: &[&str] = &[
-    "ADD", "ALTER", "AND", "AS", "ASC", "BY", "CASE", "CREATE", "DATA", "DESC", "DROP", "END", "FIRST", "FROM", "GROUP", "INCLUDE",
-    "INDEX", "INTERVAL", "JOIN", "LAST", "LEFT", "MATERIALIZED", "NO", "NULL", "NULLS", "ON", "SELECT", "SET", "TABLE", "THEN",
-    "TIMESTAMPTZ", "VIEW", "WHEN", "WHERE", "WITH", "_timescaledb_config", "_timescaledb_internal", "add_compression_policy",
-    "add_continuous_aggregate_policy", "add_dimension", "add_retention_policy", "alter_job", "bgw_job", "bgw_job_stat", "bucket", "by_hash",
-    "chunk_time_interval", "coalesce", "compress", "compress_after", "compress_orderby", "compress_segmentby", "config", "continuous",
-    "count", "create_default_indexes", "create_hypertable", "dimension_name", "drop_after", "end_offset", "false", "fixed_schedule",
-    "hypertable_id", "id", "if_exists", "initial_start", "interval", "j", "job_id", "jsonb_build_object", "materialized_only",
-    "max_retries", "max_runtime", "migrate_data", "next_start", "now", "nullif", "number_partitions", "partitioning_column", "proc_name",
-    "regclass", "remove_compression_policy", "remove_continuous_aggregate_policy", "remove_retention_policy", "retry_period", "rows", "s",
-    "schedule_interval", "scheduled", "set_chunk_time_interval", "set_number_partitions", "start_offset", "text", "time_bucket",
-    "timescaledb", "timezone", "transaction_per_chunk", "true",
+    "ADD",
+    "ALTER",
+    "AND",
+    "AS",
+    "ASC",
+    "BY",
+    "CASE",
+    "CREATE",
+    "DATA",
+    "DESC",
+    "DROP",
+    "END",
+    "FIRST",
+    "FROM",
+    "GROUP",
+    "INCLUDE",
+    "INDEX",
+    "INTERVAL",
+    "JOIN",
+    "LAST",
+    "LEFT",
+    "MATERIALIZED",
+    "NO",
+    "NULL",
+    "NULLS",
+    "ON",
+    "SELECT",
+    "SET",
+    "TABLE",
+    "THEN",
+    "TIMESTAMPTZ",
+    "VIEW",
+    "WHEN",
+    "WHERE",
+    "WITH",
+    "_timescaledb_config",
+    "_timescaledb_internal",
+    "add_compression_policy",
+    "add_continuous_aggregate_policy",
+    "add_dimension",
+    "add_retention_policy",
+    "alter_job",
+    "bgw_job",
+    "bgw_job_stat",
+    "bucket",
+    "by_hash",
+    "chunk_time_interval",
+    "coalesce",
+    "compress",
+    "compress_after",
+    "compress_orderby",
+    "compress_segmentby",
+    "config",
+    "continuous",
+    "count",
+    "create_default_indexes",
+    "create_hypertable",
+    "dimension_name",
+    "drop_after",
+    "end_offset",
+    "false",
+    "fixed_schedule",
+    "hypertable_id",
+    "id",
+    "if_exists",
+    "initial_start",
+    "interval",
+    "j",
+    "job_id",
+    "jsonb_build_object",
+    "materialized_only",
+    "max_retries",
+    "max_runtime",
+    "migrate_data",
+    "next_start",
+    "now",
+    "nullif",
+    "number_partitions",
+    "partitioning_column",
+    "proc_name",
+    "regclass",
+    "remove_compression_policy",
+    "remove_continuous_aggregate_policy",
+    "remove_retention_policy",
+    "retry_period",
+    "rows",
+    "s",
+    "schedule_interval",
+    "scheduled",
+    "set_chunk_time_interval",
+    "set_number_partitions",
+    "start_offset",
+    "text",
+    "time_bucket",
+    "timescaledb",
+    "timezone",
+    "transaction_per_chunk",
+    "true",
 ];
 
 /// What is wrong with a rendered statement: a bare word that is not ours, a quoted name that nobody gave, a token without
@@ -35,8 +122,13 @@ pub fn check(text: &str, names: &BTreeSet<String>) -> Result<(), String> {
             Token::Word(word) if !WORDS.contains(&word.as_str()) => return Err(format!("bare word {word}: {text}")),
             Token::Identifier(name) if !names.contains(name) => return Err(format!("unknown name {name:?}: {text}")),
             Token::Literal(inner) => {
-                let cast = tokens[i + 1..].starts_with(&[Token::Other(':'), Token::Other(':'), Token::Word("regclass".to_owned())]);
-                let option = i >= 2 && matches!(&tokens[i - 2], Token::Word(w) if w == "compress_segmentby" || w == "compress_orderby");
+                let cast = tokens[i + 1..].starts_with(&[
+                    Token::Other(':'),
+                    Token::Other(':'),
+                    Token::Word("regclass".to_owned()),
+                ]);
+                let option = i >= 2
+                    && matches!(&tokens[i - 2], Token::Word(w) if w == "compress_segmentby" || w == "compress_orderby");
                 if cast || option {
                     check(inner, names)?;
                 }
@@ -69,7 +161,8 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             tokens.push(if c == '"' { Token::Identifier(token) } else { Token::Literal(token) });
             at = end;
         } else if c.is_alphabetic() || c == '_' || !c.is_ascii() {
-            let word: String = chars[at..].iter().take_while(|c| c.is_alphanumeric() || **c == '_' || !c.is_ascii()).collect();
+            let word: String =
+                chars[at..].iter().take_while(|c| c.is_alphanumeric() || **c == '_' || !c.is_ascii()).collect();
             at += word.chars().count();
             tokens.push(Token::Word(word));
         } else {

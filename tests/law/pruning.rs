@@ -10,7 +10,8 @@ use timescaledb_policy_operator::api::{
     retention_policy::{RetentionPolicySpec, RetentionPolicyStatus},
     status::{PendingPlan, TargetStatus},
     timescale_database::{
-        Connection, DatabaseDeletion, Guards, Mode, SecretKeyRef, SecretRef, TimescaleDatabaseSpec, TimescaleDatabaseStatus, Tls, TlsMode,
+        Connection, DatabaseDeletion, Guards, Mode, SecretKeyRef, SecretRef, TimescaleDatabaseSpec,
+        TimescaleDatabaseStatus, Tls, TlsMode,
     },
     types::{DatabaseRef, IntervalText, Nulls, Order, PolicyDeletion, Schedule, TargetKind, TargetRef},
 };
@@ -46,20 +47,29 @@ fn target_ref() -> impl Strategy<Value = TargetRef> {
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
-    (option::of(age()), option::of(text()), option::of(text()), option::of(age()), option::of(any::<i32>()), option::of(age())).prop_map(
-        |(interval, initial_start, timezone, max_runtime, max_retries, retry_period)| Schedule {
+    (
+        option::of(age()),
+        option::of(text()),
+        option::of(text()),
+        option::of(age()),
+        option::of(any::<i32>()),
+        option::of(age()),
+    )
+        .prop_map(|(interval, initial_start, timezone, max_runtime, max_retries, retry_period)| Schedule {
             interval,
             initial_start,
             timezone,
             max_runtime,
             max_retries,
             retry_period,
-        },
-    )
+        })
 }
 
 fn plan() -> impl Strategy<Value = Option<PendingPlan>> {
-    option::of((option::of(text()), vec(text(), 0..3), vec(text(), 0..3)).prop_map(|(digest, hazards, statements)| PendingPlan { digest, hazards, statements }))
+    option::of(
+        (option::of(text()), vec(text(), 0..3), vec(text(), 0..3))
+            .prop_map(|(digest, hazards, statements)| PendingPlan { digest, hazards, statements }),
+    )
 }
 
 fn target() -> impl Strategy<Value = Option<TargetStatus>> {
@@ -71,20 +81,39 @@ fn hypertable() -> impl Strategy<Value = Hypertable> {
     let index = (text(), vec(column, 0..3), vec(text(), 0..3), option::of(text()))
         .prop_map(|(name, columns, include, predicate)| Index { name, columns, include, predicate });
     let partition = (text(), any::<i32>()).prop_map(|(column, partitions)| SpacePartition { column, partitions });
-    let spec = (database_ref(), text(), text(), text(), option::of(age()), vec(partition, 0..3), any::<bool>(), vec(index, 0..3)).prop_map(
-        |(database_ref, schema, table, time_column, chunk_interval, space_partitions, migrate_data, indexes)| HypertableSpec {
-            database_ref,
-            schema,
-            table,
-            time_column,
-            chunk_interval,
-            space_partitions,
-            migrate_data,
-            indexes,
-        },
-    );
-    let status = (option::of(any::<i64>()), plan(), option::of(any::<i64>()), option::of(text()), option::of(text()), option::of(text())).prop_map(
-        |(observed_generation, plan, chunks, size, compressed, compression_ratio)| HypertableStatus {
+    let spec = (
+        database_ref(),
+        text(),
+        text(),
+        text(),
+        option::of(age()),
+        vec(partition, 0..3),
+        any::<bool>(),
+        vec(index, 0..3),
+    )
+        .prop_map(
+            |(database_ref, schema, table, time_column, chunk_interval, space_partitions, migrate_data, indexes)| {
+                HypertableSpec {
+                    database_ref,
+                    schema,
+                    table,
+                    time_column,
+                    chunk_interval,
+                    space_partitions,
+                    migrate_data,
+                    indexes,
+                }
+            },
+        );
+    let status = (
+        option::of(any::<i64>()),
+        plan(),
+        option::of(any::<i64>()),
+        option::of(text()),
+        option::of(text()),
+        option::of(text()),
+    )
+        .prop_map(|(observed_generation, plan, chunks, size, compressed, compression_ratio)| HypertableStatus {
             observed_generation,
             conditions: Vec::new(),
             plan,
@@ -92,71 +121,110 @@ fn hypertable() -> impl Strategy<Value = Hypertable> {
             size,
             compressed,
             compression_ratio,
-        },
-    );
+        });
     (spec, option::of(status)).prop_map(|(spec, status)| Hypertable { metadata: Default::default(), spec, status })
 }
 
 fn compression() -> impl Strategy<Value = CompressionPolicy> {
     let order_by = (text(), order(), nulls()).prop_map(|(column, order, nulls)| OrderBy { column, order, nulls });
-    let spec = (target_ref(), age(), option::of(vec(text(), 0..3)), option::of(vec(order_by, 0..3)), schedule(), any::<bool>(), deletion()).prop_map(
-        |(target_ref, compress_after, segment_by, order_by, schedule, paused, deletion_policy)| CompressionPolicySpec {
+    let spec = (
+        target_ref(),
+        age(),
+        option::of(vec(text(), 0..3)),
+        option::of(vec(order_by, 0..3)),
+        schedule(),
+        any::<bool>(),
+        deletion(),
+    )
+        .prop_map(|(target_ref, compress_after, segment_by, order_by, schedule, paused, deletion_policy)| {
+            CompressionPolicySpec {
+                target_ref,
+                compress_after,
+                segment_by,
+                order_by,
+                schedule,
+                paused,
+                deletion_policy,
+            }
+        });
+    let status = (option::of(any::<i64>()), plan(), target(), option::of(any::<i32>())).prop_map(
+        |(observed_generation, plan, target, job_id)| CompressionPolicyStatus {
+            observed_generation,
+            conditions: Vec::new(),
+            plan,
+            target,
+            job_id,
+        },
+    );
+    (spec, option::of(status)).prop_map(|(spec, status)| CompressionPolicy {
+        metadata: Default::default(),
+        spec,
+        status,
+    })
+}
+
+fn retention() -> impl Strategy<Value = RetentionPolicy> {
+    let spec = (target_ref(), age(), schedule(), any::<bool>(), deletion()).prop_map(
+        |(target_ref, drop_after, schedule, paused, deletion_policy)| RetentionPolicySpec {
             target_ref,
-            compress_after,
-            segment_by,
-            order_by,
+            drop_after,
             schedule,
             paused,
             deletion_policy,
         },
     );
-    let status = (option::of(any::<i64>()), plan(), target(), option::of(any::<i32>())).prop_map(|(observed_generation, plan, target, job_id)| {
-        CompressionPolicyStatus { observed_generation, conditions: Vec::new(), plan, target, job_id }
-    });
-    (spec, option::of(status)).prop_map(|(spec, status)| CompressionPolicy { metadata: Default::default(), spec, status })
-}
-
-fn retention() -> impl Strategy<Value = RetentionPolicy> {
-    let spec = (target_ref(), age(), schedule(), any::<bool>(), deletion()).prop_map(|(target_ref, drop_after, schedule, paused, deletion_policy)| {
-        RetentionPolicySpec { target_ref, drop_after, schedule, paused, deletion_policy }
-    });
-    let status = (option::of(any::<i64>()), plan(), target(), option::of(any::<i32>())).prop_map(|(observed_generation, plan, target, job_id)| {
-        RetentionPolicyStatus { observed_generation, conditions: Vec::new(), plan, target, job_id }
-    });
+    let status = (option::of(any::<i64>()), plan(), target(), option::of(any::<i32>())).prop_map(
+        |(observed_generation, plan, target, job_id)| RetentionPolicyStatus {
+            observed_generation,
+            conditions: Vec::new(),
+            plan,
+            target,
+            job_id,
+        },
+    );
     (spec, option::of(status)).prop_map(|(spec, status)| RetentionPolicy { metadata: Default::default(), spec, status })
 }
 
 fn aggregate() -> impl Strategy<Value = ContinuousAggregate> {
-    let refresh = (option::of(age()), option::of(age()), schedule(), any::<bool>())
-        .prop_map(|(start_offset, end_offset, schedule, paused)| RefreshPolicy { start_offset, end_offset, schedule, paused });
-    let deletion = select(vec![AggregateDeletion::Retain, AggregateDeletion::Delete]);
-    let spec = (database_ref(), text(), text(), text(), option::of(any::<bool>()), option::of(refresh), deletion).prop_map(
-        |(database_ref, schema, name, query, real_time, refresh_policy, deletion_policy)| ContinuousAggregateSpec {
-            database_ref,
-            schema,
-            name,
-            query,
-            real_time,
-            refresh_policy,
-            deletion_policy,
-        },
+    let refresh = (option::of(age()), option::of(age()), schedule(), any::<bool>()).prop_map(
+        |(start_offset, end_offset, schedule, paused)| RefreshPolicy { start_offset, end_offset, schedule, paused },
     );
-    let status = (option::of(any::<i64>()), plan(), option::of(any::<i32>())).prop_map(|(observed_generation, plan, job_id)| {
-        ContinuousAggregateStatus { observed_generation, conditions: Vec::new(), plan, job_id }
-    });
-    (spec, option::of(status)).prop_map(|(spec, status)| ContinuousAggregate { metadata: Default::default(), spec, status })
+    let deletion = select(vec![AggregateDeletion::Retain, AggregateDeletion::Delete]);
+    let spec = (database_ref(), text(), text(), text(), option::of(any::<bool>()), option::of(refresh), deletion)
+        .prop_map(|(database_ref, schema, name, query, real_time, refresh_policy, deletion_policy)| {
+            ContinuousAggregateSpec { database_ref, schema, name, query, real_time, refresh_policy, deletion_policy }
+        });
+    let status =
+        (option::of(any::<i64>()), plan(), option::of(any::<i32>())).prop_map(|(observed_generation, plan, job_id)| {
+            ContinuousAggregateStatus { observed_generation, conditions: Vec::new(), plan, job_id }
+        });
+    (spec, option::of(status)).prop_map(|(spec, status)| ContinuousAggregate {
+        metadata: Default::default(),
+        spec,
+        status,
+    })
 }
 
 fn database() -> impl Strategy<Value = TimescaleDatabase> {
-    let mode = select(vec![TlsMode::Disable, TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull]);
+    let mode =
+        select(vec![TlsMode::Disable, TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull]);
     let ca = option::of((text(), text()).prop_map(|(name, key)| SecretKeyRef { name, key }));
     let tls = (mode, ca).prop_map(|(mode, ca_secret_ref)| Tls { mode, ca_secret_ref });
-    let connection = (text(), option::of(text()), option::of(any::<i32>()), option::of(text()), tls)
-        .prop_map(|(name, host, port, database, tls)| Connection { secret_ref: SecretRef { name }, host, port, database, tls });
+    let connection = (text(), option::of(text()), option::of(any::<i32>()), option::of(text()), tls).prop_map(
+        |(name, host, port, database, tls)| Connection { secret_ref: SecretRef { name }, host, port, database, tls },
+    );
     let deletion = select(vec![DatabaseDeletion::Delete, DatabaseDeletion::Orphan]);
     let mode = select(vec![Mode::Enforce, Mode::Observe]);
     let spec = (connection, mode, age(), age(), any::<i32>(), any::<i32>(), deletion).prop_map(
-        |(connection, mode, resync_interval, statistics_interval, max_connections, max_immediate_drop_percent, deletion_policy)| TimescaleDatabaseSpec {
+        |(
+            connection,
+            mode,
+            resync_interval,
+            statistics_interval,
+            max_connections,
+            max_immediate_drop_percent,
+            deletion_policy,
+        )| TimescaleDatabaseSpec {
             connection,
             mode,
             resync_interval,
@@ -166,20 +234,38 @@ fn database() -> impl Strategy<Value = TimescaleDatabase> {
             deletion_policy,
         },
     );
-    let status = (option::of(any::<i64>()), option::of(text()), option::of(text()), option::of(text()), option::of(any::<i64>()), option::of(any::<i64>()))
-        .prop_map(|(observed_generation, postgres_version, timescaledb_version, license, resources, resources_ready)| TimescaleDatabaseStatus {
-            observed_generation,
-            conditions: Vec::new(),
-            postgres_version,
-            timescaledb_version,
-            license,
-            resources,
-            resources_ready,
-        });
-    (spec, option::of(status)).prop_map(|(spec, status)| TimescaleDatabase { metadata: Default::default(), spec, status })
+    let status = (
+        option::of(any::<i64>()),
+        option::of(text()),
+        option::of(text()),
+        option::of(text()),
+        option::of(any::<i64>()),
+        option::of(any::<i64>()),
+    )
+        .prop_map(
+            |(observed_generation, postgres_version, timescaledb_version, license, resources, resources_ready)| {
+                TimescaleDatabaseStatus {
+                    observed_generation,
+                    conditions: Vec::new(),
+                    postgres_version,
+                    timescaledb_version,
+                    license,
+                    resources,
+                    resources_ready,
+                }
+            },
+        );
+    (spec, option::of(status)).prop_map(|(spec, status)| TimescaleDatabase {
+        metadata: Default::default(),
+        spec,
+        status,
+    })
 }
 
-fn survives<K: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(kind: &str, object: &K) -> Result<(), TestCaseError> {
+fn survives<K: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    kind: &str,
+    object: &K,
+) -> Result<(), TestCaseError> {
     let value = serde_json::to_value(object).map_err(|e| TestCaseError::fail(e.to_string()))?;
     prop_assert_eq!(schema::violations(kind, &value), Vec::<String>::new());
     let back: K = serde_json::from_value(value).map_err(|e| TestCaseError::fail(e.to_string()))?;

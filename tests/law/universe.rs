@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -12,28 +13,49 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::json;
 use timescaledb_policy_operator::{
     api::{
-        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy, TimescaleDatabase,
+        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
+        TimescaleDatabase,
         compression_policy::{CompressionPolicySpec, OrderBy},
         continuous_aggregate::{AggregateDeletion, ContinuousAggregateSpec, RefreshPolicy},
         hypertable::{HypertableSpec, Index as IndexSpec, IndexColumn, SpacePartition},
         retention_policy::RetentionPolicySpec,
         status::TargetStatus,
-        types::{DatabaseRef, Interval, IntervalText, Nulls, Order, PolicyDeletion, Relation, Schedule, SqlName, TargetKind, TargetRef},
+        types::{
+            DatabaseRef, Interval, IntervalText, Nulls, Order, PolicyDeletion, Relation, Schedule, SqlName, TargetKind,
+            TargetRef,
+        },
     },
     catalog::{
-        Aggregate, Catalog, Columnstore, Dimension, Drops, Hypertable as LiveHypertable, Index, IndexKey, Job, Partitioning, Policy,
-        RelationKind, Server, SortColumn, Table,
+        Aggregate, Catalog, Columnstore, Dimension, Drops, Hypertable as LiveHypertable, Index, IndexKey, Job,
+        Partitioning, Policy, RelationKind, Server, SortColumn, Table,
     },
     desired::{Kind, ResourceId},
+    sql,
 };
 
 use super::fixture::{resources::Resources, world::World};
 
 /// A database and the resources that meet it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Case {
     pub world: World,
     pub resources: Resources,
+}
+
+/// As a scenario file has it, more or less.
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let World { catalog, tables, drops, definitions, predicates: _, errors: _ } = &self.world;
+        let Resources { database, hypertables, aggregates, compression, retention } = &self.resources;
+        let fixture = json!({"catalog": catalog, "tables": tables, "drops": drops, "definitions": definitions});
+        let mut all = vec![json!(database)];
+        all.extend(hypertables.iter().map(|r| json!(**r)));
+        all.extend(aggregates.iter().map(|r| json!(**r)));
+        all.extend(compression.iter().map(|r| json!(**r)));
+        all.extend(retention.iter().map(|r| json!(**r)));
+        let text = serde_saphyr::to_string(&json!({"database": fixture, "resources": all})).map_err(|_| fmt::Error)?;
+        write!(f, "\n{text}")
+    }
 }
 
 const TABLES: usize = 3;
@@ -64,15 +86,17 @@ fn names() -> impl Strategy<Value = Names> {
     let schemas = (name("s"), name("S"));
     let relations = (name("0"), name("1"), name("2"), name("3"), name("4"), name("5"));
     let columns = (name("c0"), name("c1"), name("c2"));
-    (schemas, relations, columns, prop_oneof![Just("public".parse().expect("a name")), name("x")]).prop_map(|((s, u), (a, b, c, d, e, f), (x, y, z), extension)| {
-        let relation = |schema: &SqlName, name| Relation { schema: schema.clone(), name };
-        Names {
-            tables: vec![relation(&s, a), relation(&s, b), relation(&u, c)],
-            aggregates: vec![relation(&s, d), relation(&s, e), relation(&u, f)],
-            columns: vec![x, y, z],
-            extension,
-        }
-    })
+    (schemas, relations, columns, prop_oneof![Just("public".parse().expect("a name")), name("x")]).prop_map(
+        |((s, u), (a, b, c, d, e, f), (x, y, z), extension)| {
+            let relation = |schema: &SqlName, name| Relation { schema: schema.clone(), name };
+            Names {
+                tables: vec![relation(&s, a), relation(&s, b), relation(&u, c)],
+                aggregates: vec![relation(&s, d), relation(&s, e), relation(&u, f)],
+                columns: vec![x, y, z],
+                extension,
+            }
+        },
+    )
 }
 
 /// Of interlocking lengths: some are equal in other words.
@@ -143,20 +167,24 @@ fn live_hypertable(names: &Arc<Names>, id: i32) -> impl Strategy<Value = LiveHyp
         proptest::option::of(vec(sort_column(&names), 1..3)),
     ));
     let indexes = vec(proptest::option::of((live_index(&names), proptest::bool::weighted(0.7))), 2);
-    (time, by, proptest::option::of(1..4_i32), columnstore, indexes).prop_map(move |(time, by, hash, columnstore, indexes)| {
-        let mut dimensions = vec![Dimension { column: names.columns[by].clone(), partitioning: time }];
-        dimensions.extend(hash.map(|n| Dimension { column: names.columns[2].clone(), partitioning: Partitioning::Hash(n) }));
-        let indexes = indexes.into_iter().enumerate().filter_map(|(i, index)| {
-            let (index, valid) = index?;
-            Some((index_name(i), Index { valid, ..index }))
-        });
-        LiveHypertable {
-            id,
-            dimensions,
-            columnstore: columnstore.map(|(segment_by, order_by)| Columnstore { segment_by, order_by }),
-            indexes: indexes.collect(),
-        }
-    })
+    (time, by, proptest::option::of(1..4_i32), columnstore, indexes).prop_map(
+        move |(time, by, hash, columnstore, indexes)| {
+            let mut dimensions = vec![Dimension { column: names.columns[by].clone(), partitioning: time }];
+            dimensions.extend(
+                hash.map(|n| Dimension { column: names.columns[2].clone(), partitioning: Partitioning::Hash(n) }),
+            );
+            let indexes = indexes.into_iter().enumerate().filter_map(|(i, index)| {
+                let (index, valid) = index?;
+                Some((index_name(i), Index { valid, ..index }))
+            });
+            LiveHypertable {
+                id,
+                dimensions,
+                columnstore: columnstore.map(|(segment_by, order_by)| Columnstore { segment_by, order_by }),
+                indexes: indexes.collect(),
+            }
+        },
+    )
 }
 
 fn index_name(i: usize) -> SqlName {
@@ -218,50 +246,70 @@ fn world(names: Arc<Names>) -> impl Strategy<Value = World> {
         proptest::option::of(job(perhaps().prop_map(|compress_after| Policy::Compression { compress_after }))),
         proptest::option::of(job(perhaps().prop_map(|drop_after| Policy::Retention { drop_after }))),
     );
-    let refresh = job((perhaps(), proptest::option::of(Just(Interval::from_seconds(3600)))).prop_map(|(start_offset, end_offset)| Policy::Refresh { start_offset, end_offset }));
+    let refresh = job((perhaps(), proptest::option::of(Just(Interval::from_seconds(3600))))
+        .prop_map(|(start_offset, end_offset)| Policy::Refresh { start_offset, end_offset }));
     let aggregate = proptest::option::of((0..TABLES, any::<bool>(), any::<bool>(), any::<bool>(), vec(refresh, 0..3)));
     let drops = (0..=4_i64, select(vec![None, Some(0), Some(86_400)]));
-    (tables, vec(policies, TABLES), vec(aggregate, AGGREGATES), vec(drops, TABLES)).prop_map(move |(tables, policies, aggregates, drops)| {
-        let extension = json!({"version": "2.23.1", "schema": names.extension.as_str()});
-        let extension = serde_json::from_value(extension).expect("an extension");
-        let server = Server { version_num: 170_005, extension: Some(extension), license: Some("timescale".into()), ..Server::default() };
-        let mut world = World { catalog: Catalog { server, ..Catalog::default() }, ..World::default() };
-        let mut jobs = Vec::new();
-        for ((relation, state), (compression, retention)) in names.tables.iter().zip([tables.0, tables.1, tables.2]).zip(policies) {
-            match state {
-                State::Absent => {}
-                State::Table(table) => drop(world.tables.insert(relation.clone(), table)),
-                State::Hypertable(live) => {
-                    jobs.extend(compression.into_iter().chain(retention).map(|job| Job { hypertable_id: live.id, ..job }));
-                    world.catalog.hypertables.insert(relation.clone(), live);
+    (tables, vec(policies, TABLES), vec(aggregate, AGGREGATES), vec(drops, TABLES)).prop_map(
+        move |(tables, policies, aggregates, drops)| {
+            let extension = json!({"version": "2.23.1", "schema": names.extension.as_str()});
+            let extension = serde_json::from_value(extension).expect("an extension");
+            let server = Server {
+                version_num: 170_005,
+                extension: Some(extension),
+                license: Some("timescale".into()),
+                ..Server::default()
+            };
+            let mut world = World { catalog: Catalog { server, ..Catalog::default() }, ..World::default() };
+            let mut jobs = Vec::new();
+            for ((relation, state), (compression, retention)) in
+                names.tables.iter().zip([tables.0, tables.1, tables.2]).zip(policies)
+            {
+                match state {
+                    State::Absent => {}
+                    State::Table(table) => drop(world.tables.insert(relation.clone(), table)),
+                    State::Hypertable(live) => {
+                        jobs.extend(
+                            compression.into_iter().chain(retention).map(|job| Job { hypertable_id: live.id, ..job }),
+                        );
+                        world.catalog.hypertables.insert(relation.clone(), live);
+                    }
                 }
             }
-        }
-        for (i, aggregate) in aggregates.into_iter().enumerate() {
-            let Some((source, materialized_only, hourly, as_wanted, refresh)) = aggregate else { continue };
-            let source = &names.tables[source];
-            let Some(source_id) = world.catalog.hypertables.get(source).map(|live| live.id) else { continue };
-            let hypertable_id = 20 + i32::try_from(i).expect("a small number");
-            let bucket = hourly.then(|| Interval::from_seconds(3600));
-            let fingerprint = "f".to_owned();
-            let relation = names.aggregates[i].clone();
-            if !as_wanted {
-                world.definitions.insert(relation.clone(), query(source));
+            for (i, aggregate) in aggregates.into_iter().enumerate() {
+                let Some((source, materialized_only, hourly, as_wanted, refresh)) = aggregate else { continue };
+                let source = &names.tables[source];
+                let Some(source_id) = world.catalog.hypertables.get(source).map(|live| live.id) else { continue };
+                let hypertable_id = 20 + i32::try_from(i).expect("a small number");
+                let bucket = hourly.then(|| Interval::from_seconds(3600));
+                let fingerprint = "f".to_owned();
+                let relation = names.aggregates[i].clone();
+                if !as_wanted {
+                    world.definitions.insert(relation.clone(), query(source));
+                }
+                world
+                    .catalog
+                    .aggregates
+                    .insert(relation, Aggregate { hypertable_id, source_id, materialized_only, fingerprint, bucket });
+                jobs.extend(refresh.into_iter().map(|job| Job { hypertable_id, ..job }));
             }
-            world.catalog.aggregates.insert(relation, Aggregate { hypertable_id, source_id, materialized_only, fingerprint, bucket });
-            jobs.extend(refresh.into_iter().map(|job| Job { hypertable_id, ..job }));
-        }
-        world.catalog.jobs = jobs.into_iter().zip(1000..).map(|(job, id)| Job { id, ..job }).collect();
-        for (relation, (chunks, oldest)) in names.tables.iter().zip(drops) {
-            let oldest = oldest.map(|second| Timestamp::from_second(second).expect("a time"));
-            world.drops.insert(relation.clone(), Drops { chunks, of: 4, oldest, newest: oldest, ..Drops::default() });
-        }
-        world
-    })
+            world.catalog.jobs = jobs.into_iter().zip(1000..).map(|(job, id)| Job { id, ..job }).collect();
+            for (relation, (chunks, oldest)) in names.tables.iter().zip(drops) {
+                let oldest = oldest.map(|second| Timestamp::from_second(second).expect("a time"));
+                world
+                    .drops
+                    .insert(relation.clone(), Drops { chunks, of: 4, oldest, newest: oldest, ..Drops::default() });
+            }
+            world
+        },
+    )
 }
 
 fn query(source: &Relation) -> String {
-    format!("SELECT time_bucket('1 hour', 1) AS bucket, count(*) AS rows FROM {source} GROUP BY bucket")
+    format!(
+        "SELECT time_bucket('1 hour', 1) AS bucket, count(*) AS rows FROM {} GROUP BY bucket",
+        sql::quote_relation(source)
+    )
 }
 
 // The resources.
@@ -298,7 +346,14 @@ fn schedule(interval: bool) -> impl Strategy<Value = Schedule> {
     let every = written().prop_map(Some);
     let every = if interval { every.boxed() } else { proptest::option::of(written()).boxed() };
     let start = proptest::option::of(start().prop_map(|t| t.to_string()));
-    (every, start, proptest::option::of(zone()), proptest::option::of(written()), proptest::option::of(-1..3_i32), proptest::option::of(written()))
+    (
+        every,
+        start,
+        proptest::option::of(zone()),
+        proptest::option::of(written()),
+        proptest::option::of(-1..3_i32),
+        proptest::option::of(written()),
+    )
         .prop_map(|(interval, initial_start, timezone, max_runtime, max_retries, retry_period)| Schedule {
             interval,
             initial_start,
@@ -327,38 +382,57 @@ fn hypertable(names: &Arc<Names>) -> impl Strategy<Value = HypertableSpec> + use
     let space = proptest::option::of((1..3_usize, 1..4_i32));
     let index = (0..3_usize, order(), any::<bool>(), proptest::option::of(select(vec!["1 > 0 -- remark", "true"])));
     let indexes = vec(proptest::option::of(index), 2);
-    (0..TABLES, by, proptest::option::of(written()), space, any::<bool>(), indexes).prop_map(move |(table, by, chunk_interval, space, migrate_data, indexes)| {
-        let column = |i: usize| names.columns[i].to_string();
-        let index = |(i, index): (usize, Option<(usize, (Order, Option<Nulls>), bool, Option<&str>)>)| {
-            let (key, (order, nulls), include, predicate) = index?;
-            Some(IndexSpec {
-                name: index_name(i).to_string(),
-                columns: vec![IndexColumn { name: column(key), order, nulls }],
-                include: if include { vec![column(2)] } else { Vec::new() },
-                predicate: predicate.map(str::to_owned),
-            })
-        };
-        HypertableSpec {
-            database_ref: database_ref(),
-            schema: names.tables[table].schema.to_string(),
-            table: names.tables[table].name.to_string(),
-            time_column: column(by),
-            chunk_interval,
-            space_partitions: space.into_iter().map(|(i, partitions)| SpacePartition { column: column(i), partitions }).collect(),
-            migrate_data,
-            indexes: indexes.into_iter().enumerate().filter_map(index).collect(),
-        }
-    })
+    (0..TABLES, by, proptest::option::of(written()), space, any::<bool>(), indexes).prop_map(
+        move |(table, by, chunk_interval, space, migrate_data, indexes)| {
+            let column = |i: usize| names.columns[i].to_string();
+            let index = |(i, index): (usize, Option<(usize, (Order, Option<Nulls>), bool, Option<&str>)>)| {
+                let (key, (order, nulls), include, predicate) = index?;
+                Some(IndexSpec {
+                    name: index_name(i).to_string(),
+                    columns: vec![IndexColumn { name: column(key), order, nulls }],
+                    include: if include { vec![column(2)] } else { Vec::new() },
+                    predicate: predicate.map(str::to_owned),
+                })
+            };
+            HypertableSpec {
+                database_ref: database_ref(),
+                schema: names.tables[table].schema.to_string(),
+                table: names.tables[table].name.to_string(),
+                time_column: column(by),
+                chunk_interval,
+                space_partitions: space
+                    .into_iter()
+                    .map(|(i, partitions)| SpacePartition { column: column(i), partitions })
+                    .collect(),
+                migrate_data,
+                indexes: indexes.into_iter().enumerate().filter_map(index).collect(),
+            }
+        },
+    )
 }
 
 fn compression(names: &Arc<Names>) -> impl Strategy<Value = CompressionPolicySpec> + use<> {
     let columns: Vec<_> = names.columns.iter().map(ToString::to_string).collect();
-    let order_by = vec((select(columns.clone()), order()).prop_map(|(column, (order, nulls))| OrderBy { column, order, nulls }), 1..3);
+    let order_by = vec(
+        (select(columns.clone()), order()).prop_map(|(column, (order, nulls))| OrderBy { column, order, nulls }),
+        1..3,
+    );
     let segment_by = vec(select(columns[1..].to_vec()), 0..2);
-    let parts = (target_ref(), written(), proptest::option::of(segment_by), proptest::option::of(order_by), schedule(false));
-    (parts, any::<bool>(), policy_deletion()).prop_map(|((target_ref, compress_after, segment_by, order_by, schedule), paused, deletion_policy)| {
-        CompressionPolicySpec { target_ref, compress_after, segment_by, order_by, schedule, paused, deletion_policy }
-    })
+    let parts =
+        (target_ref(), written(), proptest::option::of(segment_by), proptest::option::of(order_by), schedule(false));
+    (parts, any::<bool>(), policy_deletion()).prop_map(
+        |((target_ref, compress_after, segment_by, order_by, schedule), paused, deletion_policy)| {
+            CompressionPolicySpec {
+                target_ref,
+                compress_after,
+                segment_by,
+                order_by,
+                schedule,
+                paused,
+                deletion_policy,
+            }
+        },
+    )
 }
 
 fn policy_deletion() -> impl Strategy<Value = PolicyDeletion> {
@@ -367,20 +441,36 @@ fn policy_deletion() -> impl Strategy<Value = PolicyDeletion> {
 
 fn retention() -> impl Strategy<Value = RetentionPolicySpec> {
     let paused = proptest::bool::weighted(0.2);
-    (target_ref(), written(), schedule(false), paused, policy_deletion()).prop_map(|(target_ref, drop_after, schedule, paused, deletion_policy)| {
-        RetentionPolicySpec { target_ref, drop_after, schedule, paused, deletion_policy }
-    })
+    (target_ref(), written(), schedule(false), paused, policy_deletion()).prop_map(
+        |(target_ref, drop_after, schedule, paused, deletion_policy)| RetentionPolicySpec {
+            target_ref,
+            drop_after,
+            schedule,
+            paused,
+            deletion_policy,
+        },
+    )
 }
 
 fn aggregate(names: &Arc<Names>) -> impl Strategy<Value = ContinuousAggregateSpec> + use<> {
     let names = names.clone();
     let deletion = select(vec![AggregateDeletion::Retain, AggregateDeletion::Delete]);
-    let refresh = (proptest::option::weighted(0.9, written()), proptest::option::of(Just("1 hour".into())), schedule(true), any::<bool>())
-        .prop_map(|(start_offset, end_offset, schedule, paused)| RefreshPolicy { start_offset, end_offset, schedule, paused });
+    let refresh = (
+        proptest::option::weighted(0.9, written()),
+        proptest::option::of(Just("1 hour".into())),
+        schedule(true),
+        any::<bool>(),
+    )
+        .prop_map(|(start_offset, end_offset, schedule, paused)| RefreshPolicy {
+            start_offset,
+            end_offset,
+            schedule,
+            paused,
+        });
     // Mostly over a table; the others over another aggregate, in either direction of the names.
     let source = prop_oneof![4 => (0..TABLES).prop_map(Ok), 1 => (0..AGGREGATES).prop_map(Err)];
-    (0..AGGREGATES, source, proptest::option::of(any::<bool>()), proptest::option::weighted(0.8, refresh), deletion).prop_map(
-        move |(relation, source, real_time, refresh_policy, deletion_policy)| {
+    (0..AGGREGATES, source, proptest::option::of(any::<bool>()), proptest::option::weighted(0.8, refresh), deletion)
+        .prop_map(move |(relation, source, real_time, refresh_policy, deletion_policy)| {
             let relation = &names.aggregates[relation];
             let source = match source {
                 Ok(table) => &names.tables[table],
@@ -395,8 +485,7 @@ fn aggregate(names: &Arc<Names>) -> impl Strategy<Value = ContinuousAggregateSpe
                 refresh_policy,
                 deletion_policy,
             }
-        },
-    )
+        })
 }
 
 fn database() -> impl Strategy<Value = TimescaleDatabase> {
@@ -418,38 +507,59 @@ fn resources(names: Arc<Names>) -> impl Strategy<Value = Resources> {
     let aggregates = vec((meta(), aggregate(&names)), 0..4);
     let compression = vec((meta(), compression(&names)), 0..4);
     let retention = vec((meta(), retention()), 0..4);
-    (database(), hypertables, aggregates, compression, retention).prop_map(move |(database, hypertables, aggregates, compression, retention)| {
-        let hypertables = hypertables.into_iter().enumerate().map(|(i, (meta, spec))| Hypertable { metadata: metadata(i, meta), spec, status: None });
-        let aggregates = aggregates.into_iter().enumerate().map(|(i, (meta, spec))| ContinuousAggregate { metadata: metadata(i, meta), spec, status: None });
-        let recorded = |i: usize| {
-            let relation = &names.tables[i % TABLES];
-            TargetStatus { database: "plant".to_owned(), schema: relation.schema.to_string(), table: relation.name.to_string() }
-        };
-        let compression = compression.into_iter().enumerate().map(|(i, (meta, spec))| {
-            let mut policy = CompressionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
-            policy.status.as_mut().expect("a status").target = Some(recorded(i));
-            Arc::new(policy)
-        });
-        let retention = retention.into_iter().enumerate().map(|(i, (meta, spec))| {
-            let mut policy = RetentionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
-            policy.status.as_mut().expect("a status").target = Some(recorded(i));
-            Arc::new(policy)
-        });
-        Resources {
-            database,
-            hypertables: hypertables.map(Arc::new).collect(),
-            aggregates: aggregates.map(Arc::new).collect(),
-            compression: compression.collect(),
-            retention: retention.collect(),
-        }
-    })
+    (database(), hypertables, aggregates, compression, retention).prop_map(
+        move |(database, hypertables, aggregates, compression, retention)| {
+            let hypertables = hypertables.into_iter().enumerate().map(|(i, (meta, spec))| Hypertable {
+                metadata: metadata(i, meta),
+                spec,
+                status: None,
+            });
+            let aggregates = aggregates.into_iter().enumerate().map(|(i, (meta, spec))| ContinuousAggregate {
+                metadata: metadata(i, meta),
+                spec,
+                status: None,
+            });
+            let recorded = |i: usize| {
+                let relation = &names.tables[i % TABLES];
+                TargetStatus {
+                    database: "plant".to_owned(),
+                    schema: relation.schema.to_string(),
+                    table: relation.name.to_string(),
+                }
+            };
+            let compression = compression.into_iter().enumerate().map(|(i, (meta, spec))| {
+                let mut policy =
+                    CompressionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
+                policy.status.as_mut().expect("a status").target = Some(recorded(i));
+                Arc::new(policy)
+            });
+            let retention = retention.into_iter().enumerate().map(|(i, (meta, spec))| {
+                let mut policy =
+                    RetentionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
+                policy.status.as_mut().expect("a status").target = Some(recorded(i));
+                Arc::new(policy)
+            });
+            Resources {
+                database,
+                hypertables: hypertables.map(Arc::new).collect(),
+                aggregates: aggregates.map(Arc::new).collect(),
+                compression: compression.collect(),
+                retention: retention.collect(),
+            }
+        },
+    )
 }
 
 /// Every name that may stand in a statement.
 pub fn names_in(world: &World, resources: &Resources) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut relation = |relation: &Relation| names.extend([relation.schema.to_string(), relation.name.to_string()]);
-    world.tables.keys().chain(world.catalog.hypertables.keys()).chain(world.catalog.aggregates.keys()).for_each(&mut relation);
+    world
+        .tables
+        .keys()
+        .chain(world.catalog.hypertables.keys())
+        .chain(world.catalog.aggregates.keys())
+        .for_each(&mut relation);
     for aggregate in &resources.aggregates {
         names.extend([aggregate.spec.schema.clone(), aggregate.spec.name.clone()]);
     }
@@ -506,7 +616,8 @@ pub fn approve(resources: &mut Resources, id: &ResourceId, digest: &str) {
 
 /// Gives a retention policy another age.
 pub fn set_drop_after(resources: &mut Resources, id: &ResourceId, age: &str) {
-    for policy in resources.retention.iter_mut().filter(|r| id.kind == Kind::RetentionPolicy && r.name_any() == id.name) {
+    for policy in resources.retention.iter_mut().filter(|r| id.kind == Kind::RetentionPolicy && r.name_any() == id.name)
+    {
         Arc::make_mut(policy).spec.drop_after = age.into();
     }
 }

@@ -16,6 +16,9 @@ const REPORTED = [
 const NOT_SETTINGS = new Set(['user', 'database', 'options', 'replication'])
 
 const COPY_FROM_STDIN = /^(\s*copy\s[\s\S]*\sfrom\s+)stdin\b/i
+// Fails in this build at its last step, with XX000 "tuple concurrently updated", and leaves pg_index corrupt: the index is
+// built in one transaction instead. A native server takes the option as it is.
+const TRANSACTION_PER_CHUNK = /\bwith\s*\(\s*timescaledb\.transaction_per_chunk\s*\)/i
 const MAY_CHANGE_SETTINGS = /\b(set|reset|discard|set_config|call|do|execute)\b/i
 const RESETS = /\b(reset|discard)\b|\bsession\s+authorization\s+default\b/i
 
@@ -341,8 +344,9 @@ function noteEffects(batch, statement) {
 
 function describe(sql) {
   const copies = COPY_FROM_STDIN.test(sql)
+  const possible = sql.replace(TRANSACTION_PER_CHUNK, '')
   return {
-    sql: copies ? sql.replace(COPY_FROM_STDIN, "$1'/dev/blob'") : sql,
+    sql: copies ? possible.replace(COPY_FROM_STDIN, "$1'/dev/blob'") : possible,
     copies,
     mayChangeSettings: MAY_CHANGE_SETTINGS.test(sql),
     resets: RESETS.test(sql),
