@@ -501,6 +501,9 @@ pub struct Definition {
 pub struct Table {
     /// What it is.
     pub kind: RelationKind,
+    /// Another session holds it locked: nothing can be read of it without waiting.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub locked: bool,
     /// Size of its rows on disk; zero only when it has never held any since it was created or truncated.
     #[serde(default)]
     pub bytes: i64,

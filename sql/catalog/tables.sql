@@ -6,7 +6,8 @@ SELECT jsonb_build_object(
     'name', c.relname,
     'table', jsonb_build_object(
         'kind', CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned_table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'view' ELSE 'other' END,
-        'bytes', CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END,
+        'locked', l.locked,
+        'bytes', CASE WHEN c.relkind = 'r' AND NOT l.locked THEN pg_relation_size(c.oid) ELSE 0 END,
         'columns', (
             SELECT coalesce(jsonb_object_agg(a.attname, format_type(a.atttypid, NULL)), '{}')
             FROM pg_attribute a
@@ -44,7 +45,7 @@ SELECT jsonb_build_object(
                 SELECT 'it holds rows and the foreign key ' || quote_ident(k.conname) || ' of ' || k.conrelid::regclass
                     || ' refers to it, so they cannot be moved; drop the foreign key first'
                 FROM pg_constraint k
-                WHERE k.confrelid = c.oid AND k.contype = 'f' AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0
+                WHERE k.confrelid = c.oid AND k.contype = 'f' AND c.relkind = 'r' AND NOT l.locked AND pg_relation_size(c.oid) > 0
             ) o (obstacle)
         )
     )
@@ -52,4 +53,12 @@ SELECT jsonb_build_object(
 FROM unnest($1::text[], $2::text[]) wanted (schema_name, relation_name)
 JOIN pg_namespace n ON n.nspname = wanted.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relation_name
+CROSS JOIN LATERAL (
+    -- Reading a size takes a lock: one resource whose table is locked must not hold up the others.
+    SELECT EXISTS (
+        SELECT FROM pg_locks k
+        WHERE k.locktype = 'relation' AND k.relation = c.oid AND k.mode = 'AccessExclusiveLock' AND k.granted
+        AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND k.pid <> pg_backend_pid()
+    ) AS locked
+) l
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -69,7 +69,8 @@ pub async fn reconcile(
     let pause = match &result {
         Ok(()) => {
             state.failures = 0;
-            let retry = state.pauses.values().map(|p| p.until.saturating_duration_since(Instant::now())).min();
+            let now = Instant::now();
+            let retry = state.pauses.values().filter(|p| p.until > now).map(|p| p.until - now).min();
             let resync = error::resync_pause(resync, fastrand::f64());
             retry.map_or(resync, |retry| retry.max(Duration::from_millis(50)).min(resync))
         }
@@ -190,6 +191,7 @@ async fn examine(
         let extension = catalog.server.extension.clone();
         let last = runnable.is_empty() || round + 1 == MAX_ROUNDS || extension.is_none();
         // 5 apply
+        state.pauses.retain(|id, _| plan.steps.iter().any(|step| step.claim == *id));
         let went_on = match extension {
             Some(extension) if !last => {
                 let mut applying = Applying {
@@ -216,7 +218,7 @@ async fn examine(
             break;
         }
     }
-    read_statistics(database, &session, state).await;
+    read_statistics(database, &session, findings.catalog.as_ref(), state).await;
     Ok(findings)
 }
 
@@ -250,7 +252,10 @@ async fn endpoint(database: &TimescaleDatabase, namespace: &str, context: &Conte
             })?)
         }
     };
-    credentials::endpoint(connection, &secret, ca.map(|bytes| bytes.0))
+    let mut endpoint = credentials::endpoint(connection, &secret, ca.map(|bytes| bytes.0))?;
+    // So that pg_stat_activity, and an operator that finds the lock taken, can say for which resource.
+    endpoint.config.application_name(format!("{} {namespace}/{}", credentials::APPLICATION_NAME, database.name_any()));
+    Ok(endpoint)
 }
 
 /// The plan, with its questions answered. Texts of resources are read by the server once and then remembered.
@@ -339,7 +344,7 @@ impl Applying<'_> {
                 }
                 Some(left) => {
                     unfinished.insert(claim.clone());
-                    self.long(claim, left);
+                    changed |= self.long(claim, left);
                 }
             }
         }
@@ -386,9 +391,10 @@ impl Applying<'_> {
         (!steps.is_empty(), None)
     }
 
-    fn long(&mut self, claim: &ResourceId, steps: &[&Step]) {
+    /// Starts the steps beside the pass. Returns whether it did.
+    fn long(&mut self, claim: &ResourceId, steps: &[&Step]) -> bool {
         if steps.is_empty() {
-            return;
+            return false;
         }
         // One connection is the session's own.
         let free = usize::try_from(self.database.spec.max_connections - 1).unwrap_or(1).max(1);
@@ -397,12 +403,13 @@ impl Applying<'_> {
                 "waits for one of {free} connections for long steps (spec.maxConnections of the TimescaleDatabase, less one)"
             );
             self.findings.failures.insert(claim.clone(), Failure::new(Class::Transient, Reason::InProgress, message));
-            return;
+            return false;
         }
         let steps: Vec<Step> = steps.iter().map(|step| (*step).clone()).collect();
         tracing::info!(claim = %claim, steps = steps.len(), "long steps start: {}", steps[0].change);
         let wake = self.context.waker(self.database);
         self.state.start(claim.clone(), steps, self.extension.clone(), &self.context.metrics, wake);
+        true
     }
 
     fn fail(&mut self, claim: &ResourceId, failure: Failure) {
@@ -418,13 +425,12 @@ fn note_ended(
     findings: &mut Findings,
     context: &Context,
 ) {
-    let Ended { claim, applied, failure } = ended;
+    let Ended { claim, applied, extension, failure } = ended;
     for step in &applied {
-        let note = Note { reason: Reason::Applied, text: step.change.clone() };
-        findings.notes.entry(claim.clone()).or_default().push(note);
+        note_applied(step, &extension, members, findings, context);
     }
     match failure {
-        Some((_, failure)) => note_failed(&claim, failure, resync, members, state, findings, context),
+        Some(failure) => note_failed(&claim, failure, resync, members, state, findings, context),
         None => {
             state.pauses.remove(&claim);
         }
@@ -472,9 +478,18 @@ fn note_applied(
 }
 
 /// Sizes are for people: when they cannot be read the old ones stay, and nothing waits.
-async fn read_statistics(database: &TimescaleDatabase, session: &Session, state: &mut State) {
+async fn read_statistics(
+    database: &TimescaleDatabase,
+    session: &Session,
+    catalog: Option<&Catalog>,
+    state: &mut State,
+) {
+    let Some(catalog) = catalog.filter(|catalog| catalog.server.extension.is_some()) else { return };
     let every = interval_or(&database.spec.statistics_interval, Interval::from_seconds(300)).to_duration();
-    if state.statistics.as_ref().is_some_and(|(at, _)| at.elapsed() < every) {
+    let fresh = |(at, statistics): &(Instant, BTreeMap<_, _>)| {
+        at.elapsed() < every && catalog.hypertables.keys().all(|relation| statistics.contains_key(relation))
+    };
+    if state.statistics.as_ref().is_some_and(fresh) {
         return;
     }
     match session.statistics().await {

@@ -64,8 +64,10 @@ pub struct Ended {
     pub claim: ResourceId,
     /// The steps that were carried out.
     pub applied: Vec<Step>,
-    /// The step that was not, and why.
-    pub failure: Option<(Step, Failure)>,
+    /// The extension they were carried out with.
+    pub extension: Extension,
+    /// Why the rest was not.
+    pub failure: Option<Failure>,
 }
 
 impl State {
@@ -80,6 +82,10 @@ impl State {
         }
         // Answers were given by the server that is left behind.
         self.answers.clear();
+        if self.session.as_ref().is_some_and(|(of, _)| of != endpoint) {
+            // What runs there is not for the database that is meant now.
+            self.running.clear();
+        }
         // The old session has to be gone first: it holds the lock.
         self.session = None;
         let session = Arc::new(Session::connect(endpoint, metrics).await?);
@@ -127,25 +133,9 @@ impl State {
         let id = claim.clone();
         let task = tokio::spawn(async move {
             let _gauge = GaugeGuard::new(&metrics);
-            let mut result = Ended { claim, applied: Vec::new(), failure: None };
-            let mut steps = steps.into_iter();
-            match Session::connect(&endpoint, &metrics).await {
-                Err(failure) => result.failure = steps.next().map(|step| (step, failure)),
-                Ok(session) => {
-                    for step in steps {
-                        let outcome = session.apply(&step, &extension).await;
-                        metrics.step(step.action.name(), outcome.as_ref().err());
-                        match outcome {
-                            Ok(()) => result.applied.push(step),
-                            Err(failure) => {
-                                result.failure = Some((step, failure));
-                                break;
-                            }
-                        }
-                    }
-                }
-            }
-            lock(&ended).push(result);
+            let mut applied = Vec::new();
+            let failure = carry_out(steps, &endpoint, &extension, &metrics, &mut applied).await.err();
+            lock(&ended).push(Ended { claim, applied, extension, failure });
             wake();
         });
         self.running.insert(id, Running { what, task: task.abort_handle() });
@@ -163,6 +153,23 @@ impl State {
         let until = Instant::now() + pause(failures);
         self.pauses.insert(id.clone(), Pause { generation, failures, until, failure });
     }
+}
+
+async fn carry_out(
+    steps: Vec<Step>,
+    endpoint: &Endpoint,
+    extension: &Extension,
+    metrics: &Metrics,
+    applied: &mut Vec<Step>,
+) -> Result<(), Failure> {
+    let session = Session::connect(endpoint, metrics).await?;
+    for step in steps {
+        let outcome = session.apply(&step, extension).await;
+        metrics.step(step.action.name(), outcome.as_ref().err());
+        outcome?;
+        applied.push(step);
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

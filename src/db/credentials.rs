@@ -13,7 +13,7 @@ use crate::{
     error::{Class, Failure},
 };
 
-/// `application_name` of every connection, as `pg_stat_activity` shows it.
+/// How the `application_name` of every connection begins, as `pg_stat_activity` shows it.
 pub const APPLICATION_NAME: &str = "timescaledb-policy-operator";
 
 /// All that a connection depends on. A session is kept for as long as this stays equal.

@@ -224,6 +224,10 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         );
         return Some((Reason::InvalidSpec, message));
     }
+    if table.locked {
+        let message = format!("another session holds {relation} locked; it is looked at again when the lock is gone");
+        return Some((Reason::LockTimeout, message));
+    }
     if let Some(obstacle) = table.obstacles.first() {
         return Some((Reason::InvalidSpec, format!("TimescaleDB cannot convert {relation}: {obstacle}")));
     }
