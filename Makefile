@@ -37,8 +37,9 @@ demo: tools ## Start both servers and the operator, apply examples/ms5 and show 
 	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
-generate: ## Write crds/ from src/api
-	$(CARGO) run --locked -- crd --output-dir crds
+generate: ## Write crds/ and docs/api.md from src/api
+	$(CARGO) run --locked --quiet -- crd --output-dir crds
+	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
 
 .PHONY: fmt
 fmt: ## Format the sources
@@ -86,10 +87,11 @@ lint-links:
 	@docs/check-links.sh
 
 .PHONY: verify-generated
-verify-generated: ## Check that crds/ is what src/api says
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(CARGO) run --locked -- crd --output-dir "$$fresh"; \
-	diff -r crds "$$fresh" || { echo "crds/ is not what src/api says: run make generate"; exit 1; }
+verify-generated: ## Check that crds/ and docs/api.md are what src/api says
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds"; \
+	$(CARGO) run --locked --quiet -- crd --output-dir "$$fresh/crds"; \
+	$(CARGO) run --locked --quiet -- crd --reference > "$$fresh/api.md"; \
+	diff -r crds "$$fresh/crds" && diff docs/api.md "$$fresh/api.md" || { echo "generated files are not what src/api says: run make generate"; exit 1; }
 
 # ---- tools
 

@@ -50,4 +50,7 @@ pub struct Crd {
     /// Write one file per definition into this folder, named by its plural, instead of printing.
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
+    /// Print a reference of all fields in Markdown instead.
+    #[arg(long, conflicts_with = "output_dir")]
+    pub reference: bool,
 }

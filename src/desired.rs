@@ -314,6 +314,40 @@ pub fn rules(database: &TimescaleDatabase) -> Rules {
     Rules { mode: database.spec.mode, max_immediate_drop_percent: database.spec.guards.max_immediate_drop_percent }
 }
 
+/// How often a database is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Time between two checks for drift.
+    pub resync: Interval,
+    /// Time between two reads of sizes.
+    pub statistics: Interval,
+}
+
+impl Default for Pace {
+    /// What a spec that does not parse is looked at with, until it is corrected.
+    fn default() -> Self {
+        Self { resync: Interval::from_seconds(30), statistics: Interval::from_seconds(300) }
+    }
+}
+
+/// How often the database is looked at, by its spec.
+///
+/// # Errors
+/// When an interval does not parse, or is not between a second and a day.
+pub fn pace(database: &TimescaleDatabase) -> Result<Pace, Rejection> {
+    let bounded = |text: &IntervalText, field: &str| {
+        let value = interval(text, field)?;
+        if (Interval::from_seconds(1)..=Interval::from_days(1)).contains(&value) {
+            return Ok(value);
+        }
+        Err(Rejection::field(field, format!("\"{}\" must be between 1 second and 1 day", text.0)))
+    };
+    Ok(Pace {
+        resync: bounded(&database.spec.resync_interval, "resyncInterval")?,
+        statistics: bounded(&database.spec.statistics_interval, "statisticsInterval")?,
+    })
+}
+
 struct Candidate {
     created: Option<Timestamp>,
     key: Option<ObjectKey>,

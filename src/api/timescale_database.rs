@@ -23,7 +23,7 @@ use super::types::IntervalText;
     printcolumn(name = "TimescaleDB", type_ = "string", json_path = ".status.timescaledbVersion"),
     printcolumn(name = "PostgreSQL", type_ = "string", json_path = ".status.postgresVersion"),
     printcolumn(name = "Resources", type_ = "integer", json_path = ".status.resources"),
-    printcolumn(name = "InSync", type_ = "integer", json_path = ".status.resourcesReady"),
+    printcolumn(name = "InSync", type_ = "integer", json_path = ".status.resourcesInSync"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
@@ -212,7 +212,7 @@ pub struct TimescaleDatabaseStatus {
     /// Resources attached to this database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<i64>,
-    /// Attached resources that are `Ready`.
+    /// Attached resources that the live catalog agrees with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources_ready: Option<i64>,
+    pub resources_in_sync: Option<i64>,
 }

@@ -1,5 +1,7 @@
 //! The command line beside the operator itself.
 
+mod reference;
+
 use std::fmt::Write as _;
 
 use crate::{api, args::Crd};
@@ -9,9 +11,14 @@ use crate::{api, args::Crd};
 /// # Errors
 /// When a file cannot be written.
 pub fn crd(options: &Crd) -> Result<(), String> {
-    let Crd { output_dir } = options;
+    let Crd { output_dir, reference } = options;
+    let crds = api::crds();
+    if *reference {
+        print!("{}", reference::render(&crds));
+        return Ok(());
+    }
     let mut all = String::new();
-    for crd in api::crds() {
+    for crd in crds {
         let text = serde_saphyr::to_string(&crd).map_err(|e| e.to_string())?;
         match output_dir {
             Some(folder) => {

@@ -1,7 +1,10 @@
 //! Watches, passes, reports. The database is the reconcile key: kube's scheduler is the per-database worker, serial per
 //! database, parallel across databases.
 
+mod apply;
 mod attached;
+mod conclude;
+mod connect;
 mod detached;
 mod reconcile;
 mod report;

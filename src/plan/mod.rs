@@ -134,10 +134,10 @@ impl Planner<'_> {
         if self.inputs.rules.mode == Mode::Observe || self.catalog.server.extension.is_none() {
             return released();
         }
-        if let Some(verdict) = writable(&self.catalog.server) {
+        if let Some(rejection) = writable(&self.catalog.server) {
             return match release {
                 Release::Nothing => released(),
-                _ => Draft::blocked(verdict),
+                _ => Draft::blocked(Verdict::Rejected(rejection)),
             };
         }
         let step = match release {
@@ -300,52 +300,49 @@ fn step(claim: &Claim, action: Action, change: String) -> Step {
 }
 
 /// Why nothing may be written to this server now.
-fn writable(server: &Server) -> Option<Verdict> {
-    let reject = |reason, message: &str| Some(Verdict::Rejected(Rejection::new(reason, message)));
+fn writable(server: &Server) -> Option<Rejection> {
     if server.read_only {
-        return reject(
-            Reason::ReadOnly,
-            "the server is a standby or read-only; nothing is attempted until it accepts writes",
-        );
+        let message = "the server is a standby or read-only; nothing is attempted until it accepts writes";
+        return Some(Rejection::new(Reason::ReadOnly, message));
     }
     if server.restoring {
-        return reject(
-            Reason::ReadOnly,
-            "timescaledb.restoring is on: the database is being restored; run timescaledb_post_restore() when that is done",
-        );
+        let message = "timescaledb.restoring is on: the database is being restored; run timescaledb_post_restore() when that is done";
+        return Some(Rejection::new(Reason::ReadOnly, message));
     }
     None
 }
 
-/// Why this target cannot be managed on this server at all.
-fn gate(server: &Server, target: &Target) -> Option<Verdict> {
-    let reject = |reason, message: String| Some(Verdict::Rejected(Rejection::new(reason, message)));
+/// Why nothing can be managed on this server, if so.
+pub fn unusable(server: &Server) -> Option<Rejection> {
     if server.version_num < MINIMUM_POSTGRES {
         let found = server.postgres_version();
-        return reject(Reason::UnsupportedVersion, format!("the server is PostgreSQL {found}; 14 or later is needed"));
+        let message = format!("the server is PostgreSQL {found}; 14 or later is needed");
+        return Some(Rejection::new(Reason::UnsupportedVersion, message));
     }
     let Some(extension) = &server.extension else {
-        return reject(
-            Reason::ExtensionMissing,
-            "the extension timescaledb is not installed in this database; run CREATE EXTENSION timescaledb (a superuser may have to)".into(),
-        );
+        let message = "the extension timescaledb is not installed in this database; run CREATE EXTENSION timescaledb (a superuser may have to)";
+        return Some(Rejection::new(Reason::ExtensionMissing, message));
     };
     let (major, minor) = MINIMUM_TIMESCALEDB;
     if !extension.version.at_least(major, minor) {
-        return reject(
-            Reason::UnsupportedVersion,
-            format!("the extension timescaledb is version {}; {major}.{minor} or later is needed", extension.version),
-        );
+        let message =
+            format!("the extension timescaledb is version {}; {major}.{minor} or later is needed", extension.version);
+        return Some(Rejection::new(Reason::UnsupportedVersion, message));
     }
+    writable(server)
+}
+
+/// Why this target cannot be managed on this server.
+fn gate(server: &Server, target: &Target) -> Option<Verdict> {
     let community = match target {
         Target::Hypertable(_) => false,
         Target::Aggregate(_) | Target::Compression(_) | Target::Retention(_) => true,
     };
-    if community && server.license.as_deref() == Some("apache") {
-        return reject(
-            Reason::LicenseRequired,
-            "the server runs TimescaleDB's Apache edition, which has no policies, compression or continuous aggregates; set timescaledb.license = 'timescale' or use the community edition".into(),
-        );
-    }
-    writable(server)
+    let unlicensed = || {
+        (community && server.license.as_deref() == Some("apache")).then(|| {
+            let message = "the server runs TimescaleDB's Apache edition, which has no policies, compression or continuous aggregates; set timescaledb.license = 'timescale' or use the community edition";
+            Rejection::new(Reason::LicenseRequired, message)
+        })
+    };
+    unusable(server).or_else(unlicensed).map(Verdict::Rejected)
 }

@@ -1,0 +1,175 @@
+//! Stage 5: the steps of a plan, claim by claim; and what became of the long ones that ran beside a pass.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use kube::ResourceExt;
+
+use super::{attached::Member, reconcile::Pass, report::Note, state::Ended};
+use crate::{
+    api::{FINALIZER, status::Reason},
+    catalog::Extension,
+    db::Session,
+    desired::ResourceId,
+    error::{self, Class, Failure},
+    plan::step::Step,
+    sql,
+};
+
+/// Carries out steps for a pass.
+pub(super) struct Applying<'p, 'a> {
+    pub(super) pass: &'p mut Pass<'a>,
+    pub(super) session: &'p Session,
+    pub(super) extension: &'p Extension,
+}
+
+/// How far the steps of one claim came.
+enum Progress<'s> {
+    Done,
+    Failed,
+    /// Up to the first long step.
+    Long(&'s [&'s Step]),
+}
+
+impl Applying<'_, '_> {
+    /// Carries out the steps, claim by claim. A claim that fails does not stop the others. Says whether anything changed
+    /// that the catalog must be read again for.
+    pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut BTreeSet<ResourceId>) -> bool {
+        let mut changed = false;
+        let mut unfinished: BTreeSet<ResourceId> = self.pass.state.running().into_keys().collect();
+        for mine in steps.chunk_by(|a, b| a.claim == b.claim) {
+            let claim = &mine[0].claim;
+            let waits = mine.iter().flat_map(|step| &step.after).any(|id| id != claim && unfinished.contains(id));
+            if waits || self.is_paused(claim) {
+                unfinished.insert(claim.clone());
+                continue;
+            }
+            if let Err(failure) = self.hold_on(claim).await {
+                self.pass.fail(claim, failure);
+                unfinished.insert(claim.clone());
+                continue;
+            }
+            let (any, progress) = self.quick(mine).await;
+            changed |= any;
+            match progress {
+                Progress::Done => {
+                    self.pass.state.pauses.remove(claim);
+                    done.insert(claim.clone());
+                }
+                Progress::Failed => {
+                    unfinished.insert(claim.clone());
+                }
+                Progress::Long(rest) => {
+                    unfinished.insert(claim.clone());
+                    changed |= self.long(claim, rest);
+                }
+            }
+        }
+        changed
+    }
+
+    fn is_paused(&mut self, claim: &ResourceId) -> bool {
+        let generation = self.pass.members.get(claim).and_then(Member::generation);
+        let pauses = &self.pass.state.pauses;
+        let pause = pauses.get(claim).filter(|p| p.generation == generation && p.until > Instant::now());
+        let Some(pause) = pause else { return false };
+        self.pass.findings.failures.insert(claim.clone(), pause.failure.clone());
+        true
+    }
+
+    /// What will have to be undone must hold its finalizer before it is done, and its database too.
+    async fn hold_on(&self, claim: &ResourceId) -> Result<(), Failure> {
+        let member = self.pass.members.get(claim);
+        let Some(member) = member.filter(|m| m.needs_release() && !m.has_finalizer() && !m.is_deleting()) else {
+            return Ok(());
+        };
+        let reporter = &self.pass.context.reporter;
+        if !self.pass.database.finalizers().iter().any(|f| f == FINALIZER) {
+            reporter.finalize(self.pass.database, true).await?;
+        }
+        member.finalize(reporter, true).await
+    }
+
+    /// Carries out the steps up to the first long one. Also says whether any was.
+    async fn quick<'s>(&mut self, steps: &'s [&'s Step]) -> (bool, Progress<'s>) {
+        for (i, step) in steps.iter().enumerate() {
+            if step.long {
+                return (i > 0, Progress::Long(&steps[i..]));
+            }
+            let outcome = self.session.apply(step, self.extension).await;
+            self.pass.context.metrics.step(step.action.name(), outcome.as_ref().err());
+            match outcome {
+                Ok(()) => self.pass.note_applied(step, self.extension),
+                Err(failure) => {
+                    self.pass.fail(&step.claim, failure);
+                    return (i > 0, Progress::Failed);
+                }
+            }
+        }
+        (true, Progress::Done)
+    }
+
+    /// Starts the steps beside the pass. Returns whether it did.
+    fn long(&mut self, claim: &ResourceId, steps: &[&Step]) -> bool {
+        // One connection is the session's own.
+        let free = usize::try_from(self.pass.database.spec.max_connections - 1).unwrap_or(1).max(1);
+        if self.pass.state.running().len() >= free {
+            let message = format!(
+                "waits for one of {free} connections for long steps (spec.maxConnections of the TimescaleDatabase, less one)"
+            );
+            let waits = Failure::new(Class::Transient, Reason::InProgress, message);
+            self.pass.findings.failures.insert(claim.clone(), waits);
+            return false;
+        }
+        let steps: Vec<Step> = steps.iter().map(|step| (*step).clone()).collect();
+        tracing::info!(%claim, steps = steps.len(), "long steps start: {}", steps[0].change);
+        let wake = self.pass.context.waker(self.pass.database);
+        self.pass.state.start(claim.clone(), steps, self.extension.clone(), &self.pass.context.metrics, wake);
+        true
+    }
+}
+
+impl Pass<'_> {
+    /// Takes note of the long steps that have ended since the last pass.
+    pub(super) fn take_ended(&mut self) {
+        for Ended { claim, applied, extension, failure } in self.state.take_ended() {
+            for step in &applied {
+                self.note_applied(step, &extension);
+            }
+            match failure {
+                Some(failure) => self.fail(&claim, failure),
+                None => {
+                    self.state.pauses.remove(&claim);
+                }
+            }
+        }
+    }
+
+    /// Takes note of a claim that failed: it pauses before it is tried again.
+    fn fail(&mut self, claim: &ResourceId, failure: Failure) {
+        self.context.metrics.error(&failure);
+        tracing::warn!(%claim, class = failure.class.as_str(), reason = failure.reason.as_str(), "{failure}");
+        let generation = self.members.get(claim).and_then(Member::generation);
+        let (class, resync) = (failure.class, self.pace.resync);
+        self.state.pause(claim, generation, failure.clone(), |failures| {
+            error::pause(class, failures, resync, fastrand::f64())
+        });
+        self.findings.failures.insert(claim.clone(), failure);
+    }
+
+    /// An event for a step: what changed, with the SQL. A change of what was in sync at this generation corrects drift.
+    fn note_applied(&mut self, step: &Step, extension: &Extension) {
+        let member = self.members.get(&step.claim);
+        let drifted = member.is_some_and(Member::was_in_sync);
+        let reason = match member {
+            Some(member) if member.is_deleting() => Reason::Released,
+            _ if drifted => Reason::DriftCorrected,
+            _ => Reason::Applied,
+        };
+        let notes = self.findings.notes.entry(step.claim.clone()).or_default();
+        if drifted && notes.is_empty() {
+            self.context.metrics.drift(step.claim.kind.as_str());
+        }
+        let sql: Vec<_> = sql::render(&step.action, extension).statements.into_iter().map(|s| s.text).collect();
+        notes.push(Note { reason, text: format!("{}\n{}", step.change, sql.join(";\n")) });
+    }
+}
