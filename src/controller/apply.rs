@@ -1,12 +1,13 @@
 //! Stage 5: the steps of a plan, claim by claim; and what became of the long ones that ran beside a pass.
 
-use std::{collections::BTreeSet, time::Instant};
-
-use kube::ResourceExt;
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    time::Instant,
+};
 
 use super::{attached::Member, reconcile::Pass, report::Note, state::Ended};
 use crate::{
-    api::{FINALIZER, status::Reason},
+    api::status::Reason,
     catalog::Extension,
     db::Session,
     desired::ResourceId,
@@ -77,16 +78,18 @@ impl Applying<'_, '_> {
     }
 
     /// What will have to be undone must hold its finalizer before it is done, and its database too.
-    async fn hold_on(&self, claim: &ResourceId) -> Result<(), Failure> {
+    async fn hold_on(&mut self, claim: &ResourceId) -> Result<(), Failure> {
         let member = self.pass.members.get(claim);
         let Some(member) = member.filter(|m| m.needs_release() && !m.has_finalizer() && !m.is_deleting()) else {
             return Ok(());
         };
         let reporter = &self.pass.context.reporter;
-        if !self.pass.database.finalizers().iter().any(|f| f == FINALIZER) {
+        if !self.pass.held {
             reporter.finalize(self.pass.database, true).await?;
         }
-        member.finalize(reporter, true).await
+        member.finalize(reporter, true).await?;
+        self.pass.held = true;
+        Ok(())
     }
 
     /// Carries out the steps up to the first long one. Also says whether any was.
@@ -156,7 +159,8 @@ impl Pass<'_> {
         self.findings.failures.insert(claim.clone(), failure);
     }
 
-    /// An event for a step: what changed, with the SQL. A change of what was in sync at this generation corrects drift.
+    /// One event for all steps of a claim: what changed, with the SQL. A change of what was in sync at this generation
+    /// corrects drift.
     fn note_applied(&mut self, step: &Step, extension: &Extension) {
         let member = self.members.get(&step.claim);
         let drifted = member.is_some_and(Member::was_in_sync);
@@ -165,11 +169,19 @@ impl Pass<'_> {
             _ if drifted => Reason::DriftCorrected,
             _ => Reason::Applied,
         };
-        let notes = self.findings.notes.entry(step.claim.clone()).or_default();
-        if drifted && notes.is_empty() {
-            self.context.metrics.drift(step.claim.kind.as_str());
-        }
         let sql: Vec<_> = sql::render(&step.action, extension).statements.into_iter().map(|s| s.text).collect();
-        notes.push(Note { reason, text: format!("{}\n{}", step.change, sql.join(";\n")) });
+        let text = format!("{}\n{}", step.change, sql.join(";\n"));
+        match self.findings.notes.entry(step.claim.clone()) {
+            Entry::Occupied(mut note) => {
+                note.get_mut().text.push('\n');
+                note.get_mut().text.push_str(&text);
+            }
+            Entry::Vacant(note) => {
+                if drifted {
+                    self.context.metrics.drift(step.claim.kind.as_str());
+                }
+                note.insert(Note { reason, text });
+            }
+        }
     }
 }

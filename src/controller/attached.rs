@@ -136,13 +136,13 @@ impl Member {
         reporter: &'a Reporter,
         summary: Option<Summary>,
         observed: Observed<'a>,
-        notes: &'a [Note],
+        note: Option<&'a Note>,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let surplus = self.has_finalizer() && !self.is_deleting() && !self.needs_release();
             match summary {
                 None => {
-                    for note in notes {
+                    if let Some(note) = note {
                         each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
                     }
                     if self.has_finalizer() {
@@ -153,7 +153,7 @@ impl Member {
                     if surplus {
                         self.finalize(reporter, false).await?;
                     }
-                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, notes).await)?;
+                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, note).await)?;
                 }
             }
             Ok(())

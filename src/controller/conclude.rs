@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::{attached::all, reconcile::Pass};
 use crate::{
-    api::{FINALIZER, status::Reason, timescale_database::TimescaleDatabaseStatus},
+    api::{status::Reason, timescale_database::TimescaleDatabaseStatus},
     catalog::Server,
     error::{Class, Failure},
     plan,
@@ -26,11 +26,10 @@ impl Pass<'_> {
         for (id, member) in &self.members {
             let Some(verdict) = findings.verdicts.get(id) else { continue };
             let warnings = findings.warnings.get(id).map_or(&[][..], |warnings| warnings);
-            let notes = findings.notes.get(id).map_or(&[][..], |notes| notes);
             let summary = summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings);
             in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
             let observed = Observed { catalog: findings.catalog.as_ref(), statistics, target: member.target() };
-            writes.push(member.settle(&self.context.reporter, summary, observed, notes));
+            writes.push(member.settle(&self.context.reporter, summary, observed, findings.notes.get(id)));
         }
         all(writes).await?;
 
@@ -80,7 +79,7 @@ impl Pass<'_> {
         let summary = Summary::new(failure.reason, message);
         let told = self.members.values().filter(|member| lasting || !member.was_ready());
         let observed = |target| Observed { target, ..Observed::default() };
-        let writes = told.map(|m| m.settle(&self.context.reporter, Some(summary.clone()), observed(m.target()), &[]));
+        let writes = told.map(|m| m.settle(&self.context.reporter, Some(summary.clone()), observed(m.target()), None));
         all(writes.collect()).await?;
         Err(failure)
     }
@@ -90,7 +89,7 @@ impl Pass<'_> {
         for (_, member) in self.holders() {
             member.orphan(&self.context.reporter, why).await?;
         }
-        if self.database.finalizers().iter().any(|f| f == FINALIZER) {
+        if self.held {
             self.context.reporter.finalize(self.database, false).await?;
         }
         self.context.forget(self.database);

@@ -41,6 +41,6 @@ pub async fn look_after(database: &ObjectRef<TimescaleDatabase>, context: &Conte
     }
     let staying = members.iter().filter(|member| !member.is_deleting());
     let observed = |member| Observed { target: Member::target(member), ..Observed::default() };
-    let writes = staying.map(|member| member.settle(&context.reporter, Some(summary.clone()), observed(member), &[]));
+    let writes = staying.map(|member| member.settle(&context.reporter, Some(summary.clone()), observed(member), None));
     all(writes.collect()).await
 }

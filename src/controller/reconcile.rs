@@ -16,7 +16,7 @@ use super::{
     state::State,
 };
 use crate::{
-    api::{TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
+    api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Catalog, Extension},
     db::Session,
     desired::{self, Attached, Desired, Intent, Pace, ResourceId, Rules, Target},
@@ -50,6 +50,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
         namespace: namespace.clone(),
         pace: pace.clone().unwrap_or_default(),
         members: members(&attached, &database.name_any()),
+        held: database.finalizers().iter().any(|f| f == FINALIZER),
         database: &database,
         state: &mut state,
         context: &context,
@@ -86,6 +87,8 @@ pub(super) struct Pass<'a> {
     pub(super) namespace: String,
     pub(super) pace: Pace,
     pub(super) members: BTreeMap<ResourceId, Member>,
+    /// The database's resource holds our finalizer.
+    pub(super) held: bool,
     pub(super) state: &'a mut State,
     pub(super) context: &'a Context,
     pub(super) findings: Findings,
@@ -98,7 +101,8 @@ pub(super) struct Findings {
     pub(super) verdicts: BTreeMap<ResourceId, Verdict>,
     pub(super) warnings: BTreeMap<ResourceId, Vec<String>>,
     pub(super) failures: BTreeMap<ResourceId, Failure>,
-    pub(super) notes: BTreeMap<ResourceId, Vec<Note>>,
+    /// What was done for each claim in this pass.
+    pub(super) notes: BTreeMap<ResourceId, Note>,
 }
 
 impl Pass<'_> {
