@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{attached::Member, reconcile::Pass, report::Note, state::Ended};
+use super::{attached::Member, pass::Pass, report::Note, state::Ended};
 use crate::{
     api::status::Reason,
     catalog::Extension,

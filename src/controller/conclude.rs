@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 
-use super::{attached::all, reconcile::Pass};
+use super::{attached::all, pass::Pass};
 use crate::{
     api::{status::Reason, timescale_database::TimescaleDatabaseStatus},
     catalog::Server,

@@ -6,6 +6,7 @@ mod attached;
 mod conclude;
 mod connect;
 mod detached;
+mod pass;
 mod reconcile;
 mod report;
 mod state;

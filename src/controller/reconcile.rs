@@ -7,23 +7,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{Resource, ResourceExt, runtime::controller::Action};
+use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     Context,
-    attached::{Member, members},
-    report::Note,
-    state::State,
+    attached::members,
+    pass::{Findings, Pass},
 };
 use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Catalog, Extension},
     db::Session,
-    desired::{self, Attached, Desired, Intent, Pace, ResourceId, Rules, Target},
+    desired::{self, Attached, Desired, Intent, ResourceId, Rules, Target},
     error::{self, Class, Failure},
     plan::{
         self,
-        step::{Plan, Step, Verdict},
+        step::{Plan, Step},
     },
 };
 
@@ -81,30 +80,6 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     Ok(Action::requeue(pause))
 }
 
-/// One pass, with all that its stages share.
-pub(super) struct Pass<'a> {
-    pub(super) database: &'a TimescaleDatabase,
-    pub(super) namespace: String,
-    pub(super) pace: Pace,
-    pub(super) members: BTreeMap<ResourceId, Member>,
-    /// The database's resource holds our finalizer.
-    pub(super) held: bool,
-    pub(super) state: &'a mut State,
-    pub(super) context: &'a Context,
-    pub(super) findings: Findings,
-}
-
-/// What a pass finds out, to be reported.
-#[derive(Default)]
-pub(super) struct Findings {
-    pub(super) catalog: Option<Catalog>,
-    pub(super) verdicts: BTreeMap<ResourceId, Verdict>,
-    pub(super) warnings: BTreeMap<ResourceId, Vec<String>>,
-    pub(super) failures: BTreeMap<ResourceId, Failure>,
-    /// What was done for each claim in this pass.
-    pub(super) notes: BTreeMap<ResourceId, Note>,
-}
-
 impl Pass<'_> {
     async fn run(&mut self, attached: &Attached) -> Result<(), Failure> {
         // 1 collect
@@ -120,17 +95,8 @@ impl Pass<'_> {
         }
     }
 
-    pub(super) fn is_deleting(&self) -> bool {
-        self.database.meta().deletion_timestamp.is_some()
-    }
-
     fn orphans(&self) -> bool {
         self.database.spec.deletion_policy == DatabaseDeletion::Orphan
-    }
-
-    /// The resources whose deletion undoes something in the database.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (&ResourceId, &Member)> {
-        self.members.iter().filter(|(_, member)| member.has_finalizer())
     }
 
     /// What the resources want. Of a database that is being deleted nothing is wanted any more; what is being released is.

@@ -1,0 +1,50 @@
+//! What the stages of one pass share.
+
+use std::collections::BTreeMap;
+
+use kube::Resource;
+
+use super::{Context, attached::Member, report::Note, state::State};
+use crate::{
+    api::TimescaleDatabase,
+    catalog::Catalog,
+    desired::{Pace, ResourceId},
+    error::Failure,
+    plan::step::Verdict,
+};
+
+/// One pass, with all that its stages share.
+pub(super) struct Pass<'a> {
+    pub(super) database: &'a TimescaleDatabase,
+    pub(super) namespace: String,
+    pub(super) pace: Pace,
+    pub(super) members: BTreeMap<ResourceId, Member>,
+    /// The database's resource holds our finalizer.
+    pub(super) held: bool,
+    pub(super) state: &'a mut State,
+    pub(super) context: &'a Context,
+    pub(super) findings: Findings,
+}
+
+/// What a pass finds out, to be reported.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) catalog: Option<Catalog>,
+    pub(super) verdicts: BTreeMap<ResourceId, Verdict>,
+    pub(super) warnings: BTreeMap<ResourceId, Vec<String>>,
+    pub(super) failures: BTreeMap<ResourceId, Failure>,
+    /// What was done for each claim in this pass.
+    pub(super) notes: BTreeMap<ResourceId, Note>,
+}
+
+impl Pass<'_> {
+    /// The database's resource is being deleted.
+    pub(super) fn is_deleting(&self) -> bool {
+        self.database.meta().deletion_timestamp.is_some()
+    }
+
+    /// The resources whose deletion undoes something in the database.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&ResourceId, &Member)> {
+        self.members.iter().filter(|(_, member)| member.has_finalizer())
+    }
+}
