@@ -49,7 +49,8 @@ fmt: ## Format the sources
 
 .PHONY: test
 test: tools lint verify-generated ## Everything that CI checks; the tests come last
-	$(WITH_TOOLS) $(CARGO) test --locked
+	$(CARGO) test --locked --doc
+	$(WITH_TOOLS) $(CARGO) test --locked --lib --bins --tests
 
 .PHONY: unit
 unit: ## The tests that need no server
