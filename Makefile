@@ -41,6 +41,10 @@ generate: ## Write crds/ and docs/api.md from src/api
 	$(CARGO) run --locked --quiet -- crd --output-dir crds
 	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
 
+.PHONY: bless
+bless: ## Rewrite the expectations in tests/scenarios
+	BLESS=1 $(CARGO) test --locked --test scenarios
+
 .PHONY: fmt
 fmt: ## Format the sources
 	$(CARGO) fmt

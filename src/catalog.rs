@@ -4,7 +4,10 @@
 //! ([`crate::db`], `sql/catalog/`). What only some plans need, and only while something is about to change, is not part
 //! of the snapshot: the planner asks for it as a [`Question`] and is given [`Answers`].
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -512,6 +515,9 @@ pub struct Table {
     pub obstacles: Vec<String>,
     /// Its columns with their types.
     pub columns: BTreeMap<SqlName, String>,
+    /// Names of its indexes.
+    #[serde(default)]
+    pub indexes: BTreeSet<SqlName>,
     /// Unique indexes and primary keys: name and key columns.
     #[serde(default)]
     pub unique_indexes: BTreeMap<SqlName, Vec<String>>,

@@ -349,9 +349,14 @@ pub fn pace(database: &TimescaleDatabase) -> Result<Pace, Rejection> {
 }
 
 struct Candidate {
+    id: ResourceId,
     created: Option<Timestamp>,
+    /// The object, known even where the rest of the spec cannot be read: an edit that breaks a resource hands its object
+    /// to no other, and its deletion takes none away from another.
     key: Option<ObjectKey>,
-    claim: Result<Claim, (ResourceId, Rejection)>,
+    /// It is not being deleted.
+    stays: bool,
+    claim: Result<Claim, Rejection>,
 }
 
 /// What the attached resources want of the database. Of several that claim the same object, the oldest (then the first
@@ -360,76 +365,77 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
     let orphan = database.spec.deletion_policy == DatabaseDeletion::Orphan;
     let mut candidates = Vec::new();
     for resource in &attached.hypertables {
-        let target = hypertable_target(resource);
-        candidates.push(candidate(&**resource, Kind::Hypertable, target, Release::Nothing));
+        let object = relation(&resource.spec.schema, &resource.spec.table, "table");
+        candidates
+            .push(candidate(&**resource, Kind::Hypertable, object, hypertable_target(resource), |_| Release::Nothing));
     }
     for resource in &attached.aggregates {
-        let target = aggregate_target(resource);
-        let release = match &target {
-            Ok((key, _)) if aggregate_needs_release(resource.spec.deletion_policy) => {
-                Release::DropAggregate(key.relation.clone())
-            }
-            _ => Release::Nothing,
+        let object = relation(&resource.spec.schema, &resource.spec.name, "name");
+        let release = |relation| {
+            let drops = aggregate_needs_release(resource.spec.deletion_policy);
+            if drops { Release::DropAggregate(relation) } else { Release::Nothing }
         };
-        candidates.push(candidate(&**resource, Kind::ContinuousAggregate, target, release));
+        candidates.push(candidate(&**resource, Kind::ContinuousAggregate, object, aggregate_target(resource), release));
     }
     for (resource, on) in &attached.compression {
-        let release = policy_release(on, resource.spec.deletion_policy, PolicyKind::Compression);
-        candidates.push(candidate(&**resource, Kind::CompressionPolicy, compression_target(resource, on), release));
+        let release = policy_release(resource.spec.deletion_policy, PolicyKind::Compression);
+        let target = compression_target(resource, on);
+        candidates.push(candidate(&**resource, Kind::CompressionPolicy, on.relation(), target, release));
     }
     for (resource, on) in &attached.retention {
-        let release = policy_release(on, resource.spec.deletion_policy, PolicyKind::Retention);
-        candidates.push(candidate(&**resource, Kind::RetentionPolicy, retention_target(resource, on), release));
+        let release = policy_release(resource.spec.deletion_policy, PolicyKind::Retention);
+        let target = retention_target(resource, on);
+        candidates.push(candidate(&**resource, Kind::RetentionPolicy, on.relation(), target, release));
     }
     resolve(candidates, orphan)
 }
 
-fn policy_release(on: &PolicyTarget, deletion: PolicyDeletion, kind: PolicyKind) -> Release {
-    match on.relation() {
-        Ok(relation) if policy_needs_release(deletion) => Release::RemovePolicy(kind, relation),
-        _ => Release::Nothing,
+fn policy_release(deletion: PolicyDeletion, kind: PolicyKind) -> impl FnOnce(Relation) -> Release {
+    move |relation| {
+        if policy_needs_release(deletion) { Release::RemovePolicy(kind, relation) } else { Release::Nothing }
     }
 }
 
 fn candidate<K: ResourceExt>(
     resource: &K,
     kind: Kind,
-    target: Result<(ObjectKey, Target), Rejection>,
-    release: Release,
+    object: Result<Relation, Rejection>,
+    target: Result<Target, Rejection>,
+    release: impl FnOnce(Relation) -> Release,
 ) -> Candidate {
     let id = ResourceId { kind, name: resource.name_any() };
     let approval = resource.annotations().get(APPROVE_ANNOTATION).map(|digest| PlanDigest(digest.trim().to_owned()));
-    let (key, target) = match target {
-        Ok((key, target)) => (Some(key), Ok(target)),
-        Err(rejection) => (None, Err(rejection)),
-    };
+    let object = object.ok();
+    let stays = resource.meta().deletion_timestamp.is_none();
     // Only a resource seen with a deletion timestamp releases anything, and only one that holds our finalizer ever owned it.
-    let intent = if resource.meta().deletion_timestamp.is_some() {
-        let owned = resource.finalizers().iter().any(|f| f == FINALIZER);
-        Ok(Intent::Release(if owned { release } else { Release::Nothing }))
-    } else {
+    let intent = if stays {
         target.map(Intent::Ensure)
+    } else {
+        let owned = resource.finalizers().iter().any(|f| f == FINALIZER);
+        Ok(Intent::Release(object.clone().filter(|_| owned).map_or(Release::Nothing, release)))
     };
-    let claim = match intent {
-        Ok(intent) => Ok(Claim { id, intent, approval }),
-        Err(rejection) => Err((id, rejection)),
-    };
-    Candidate { created: resource.creation_timestamp().map(|t| t.0), key, claim }
+    Candidate {
+        created: resource.creation_timestamp().map(|t| t.0),
+        key: object.map(|relation| ObjectKey { relation, part: kind }),
+        stays,
+        claim: intent.map(|intent| Claim { id: id.clone(), intent, approval }),
+        id,
+    }
 }
 
 fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
     let mut desired = Desired::default();
     let mut owners: BTreeMap<ObjectKey, (Option<Timestamp>, ResourceId)> = BTreeMap::new();
-    for Candidate { created, key, claim } in &candidates {
-        if let (Some(key), Ok(Claim { id, intent: Intent::Ensure(_), .. })) = (key, claim) {
+    for Candidate { id, created, key, stays, .. } in &candidates {
+        if let (Some(key), true) = (key, stays) {
             let rank = (*created, id.clone());
             owners.entry(key.clone()).and_modify(|owner| *owner = rank.clone().min(owner.clone())).or_insert(rank);
         }
     }
-    for Candidate { key, claim, .. } in candidates {
+    for Candidate { id, key, claim, .. } in candidates {
         let mut claim = match claim {
             Ok(claim) => claim,
-            Err((id, rejection)) => {
+            Err(rejection) => {
                 desired.rejected.insert(id, rejection);
                 continue;
             }
@@ -485,7 +491,7 @@ fn optional<T>(
     text.map(|text| parse(text, field)).transpose()
 }
 
-fn hypertable_target(resource: &Hypertable) -> Result<(ObjectKey, Target), Rejection> {
+fn hypertable_target(resource: &Hypertable) -> Result<Target, Rejection> {
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.table, "table")?;
     let space = spec.space_partitions.iter().enumerate().map(|(i, partition)| {
@@ -493,14 +499,14 @@ fn hypertable_target(resource: &Hypertable) -> Result<(ObjectKey, Target), Rejec
     });
     let indexes = spec.indexes.iter().enumerate().map(|(i, index)| index_target(index, &format!("indexes[{i}]")));
     let target = HypertableTarget {
-        relation: relation.clone(),
+        relation,
         time_column: sql_name(&spec.time_column, "timeColumn")?,
         chunk_interval: optional(spec.chunk_interval.as_ref(), "chunkInterval", positive)?,
         space: space.collect::<Result<_, _>>()?,
         migrate_data: spec.migrate_data,
         indexes: indexes.collect::<Result<_, _>>()?,
     };
-    Ok((ObjectKey { relation, part: Kind::Hypertable }, Target::Hypertable(target)))
+    Ok(Target::Hypertable(target))
 }
 
 fn index_target(index: &hypertable::Index, field: &str) -> Result<IndexTarget, Rejection> {
@@ -566,7 +572,7 @@ fn policy_target_id(name: &str) -> ResourceId {
     ResourceId { kind: Kind::Hypertable, name: name.to_owned() }
 }
 
-fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result<(ObjectKey, Target), Rejection> {
+fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result<Target, Rejection> {
     let spec = &resource.spec;
     let relation = on.relation()?;
     let compress_after = positive(&spec.compress_after, "compressAfter")?;
@@ -578,7 +584,7 @@ fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result
     });
     let target = CompressionTarget {
         target: policy_target_id(&spec.target_ref.name),
-        relation: relation.clone(),
+        relation,
         segment_by: spec.segment_by.as_ref().map(|names| sql_names(names, "segmentBy")).transpose()?,
         order_by: order_by.transpose()?,
         job: job_target(
@@ -588,23 +594,23 @@ fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result
             "schedule",
         )?,
     };
-    Ok((ObjectKey { relation, part: Kind::CompressionPolicy }, Target::Compression(target)))
+    Ok(Target::Compression(target))
 }
 
-fn retention_target(resource: &RetentionPolicy, on: &PolicyTarget) -> Result<(ObjectKey, Target), Rejection> {
+fn retention_target(resource: &RetentionPolicy, on: &PolicyTarget) -> Result<Target, Rejection> {
     let spec = &resource.spec;
     let relation = on.relation()?;
     let drop_after = positive(&spec.drop_after, "dropAfter")?;
     let target = RetentionTarget {
         target: policy_target_id(&spec.target_ref.name),
-        relation: relation.clone(),
+        relation,
         drop_after,
         job: job_target(Policy::Retention { drop_after: Some(drop_after) }, &spec.schedule, spec.paused, "schedule")?,
     };
-    Ok((ObjectKey { relation, part: Kind::RetentionPolicy }, Target::Retention(target)))
+    Ok(Target::Retention(target))
 }
 
-fn aggregate_target(resource: &ContinuousAggregate) -> Result<(ObjectKey, Target), Rejection> {
+fn aggregate_target(resource: &ContinuousAggregate) -> Result<Target, Rejection> {
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.name, "name")?;
     let refresh = spec.refresh_policy.as_ref().map(|policy| {
@@ -630,10 +636,10 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<(ObjectKey, Target
         )
     });
     let target = AggregateTarget {
-        relation: relation.clone(),
+        relation,
         query: sql_text(&spec.query, "query")?,
         materialized_only: spec.real_time.map(|real_time| !real_time),
         refresh: refresh.transpose()?,
     };
-    Ok((ObjectKey { relation, part: Kind::ContinuousAggregate }, Target::Aggregate(target)))
+    Ok(Target::Aggregate(target))
 }

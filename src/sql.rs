@@ -90,7 +90,15 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
     let function = |name: &str| format!("{}.{name}", quote_ident(&extension.schema));
     let in_transaction = |statements| Script { statements, transaction: true };
     match action {
-        Action::CreateHypertable { relation, time_column, chunk_interval, space, indexes, migrate_data } => {
+        Action::CreateHypertable {
+            relation,
+            time_column,
+            chunk_interval,
+            space,
+            default_indexes,
+            indexes,
+            migrate_data,
+        } => {
             let mut arguments = vec![regclass(relation), quote_literal(time_column.as_str())];
             if let Some((column, partitions)) = space.first() {
                 arguments.push(format!("partitioning_column => {}", quote_literal(column.as_str())));
@@ -99,7 +107,7 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
             if let Some(range) = chunk_interval {
                 arguments.push(format!("chunk_time_interval => {}", interval(*range)));
             }
-            if !indexes.is_empty() {
+            if !default_indexes {
                 arguments.push("create_default_indexes => false".to_owned());
             }
             if *migrate_data {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixture::{resources::Resources, world::World};
 use kube::ResourceExt;
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use timescaledb_policy_operator::{
     api::{
         FINALIZER,
@@ -29,8 +29,11 @@ use timescaledb_policy_operator::{
 };
 use universe::{Case, case};
 
+/// `PROPTEST_CASES` looks further.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..default }
 }
 
 fn plan(world: &World, resources: &Resources) -> Plan {
@@ -61,6 +64,12 @@ fn statements_for(world: &World, plan: &Plan, id: &ResourceId) -> Vec<String> {
     plan.steps.iter().filter(|step| step.claim == *id).flat_map(|step| statements(world, step)).collect()
 }
 
+fn turn<T>(all: &mut [T], by: usize) {
+    all.reverse();
+    let by = by.min(all.len());
+    all.rotate_left(by);
+}
+
 proptest! {
     #![proptest_config(config(400))]
 
@@ -68,11 +77,6 @@ proptest! {
     fn every_resource_gets_one_verdict_and_the_plan_does_not_depend_on_their_order(Case { world, resources } in case(), rotate in 0..4_usize) {
         let first = plan(&world, &resources);
         let mut other = resources.clone();
-        fn turn<T>(all: &mut [T], by: usize) {
-            all.reverse();
-            let by = by.min(all.len());
-            all.rotate_left(by);
-        }
         turn(&mut other.hypertables, rotate);
         turn(&mut other.aggregates, rotate);
         turn(&mut other.compression, rotate);
@@ -87,11 +91,22 @@ proptest! {
             .chain(ids(Kind::RetentionPolicy, attached.retention.iter().map(|(r, _)| r.name_any()).collect()))
             .collect();
         prop_assert_eq!(first.verdicts.keys().cloned().collect::<BTreeSet<_>>(), expected);
+        let mut before = BTreeSet::new();
         for step in &first.steps {
             prop_assert!(first.verdicts.contains_key(&step.claim));
-            let known: BTreeSet<_> = first.steps.iter().map(|s| &s.claim).collect();
-            prop_assert!(step.after.iter().all(|id| known.contains(id)), "waits for a step that is not there");
+            prop_assert!(step.after.iter().all(|id| *id != step.claim && before.contains(id)), "waits for what is not before it: {step:?}");
+            before.insert(step.claim.clone());
         }
+    }
+
+    #[test]
+    fn a_claim_with_a_long_step_under_way_is_left_alone(Case { world, resources } in case(), nth in any::<proptest::sample::Index>()) {
+        let (desired, rules) = (resources.desired(), resources.rules());
+        prop_assume!(!desired.claims.is_empty());
+        let id = desired.claims[nth.index(desired.claims.len())].id.clone();
+        let plan = world.plan_while(&desired, &rules, &BTreeMap::from([(id.clone(), "an index".to_owned())]));
+        prop_assert!(plan.steps.iter().all(|step| step.claim != id && !step.after.contains(&id)));
+        prop_assert_eq!(plan.verdicts.get(&id), Some(&Verdict::InProgress("an index".to_owned())));
     }
 
     /// The central law.
@@ -104,15 +119,18 @@ proptest! {
         for (id, verdict) in &last.verdicts {
             prop_assert!(!matches!(verdict, Verdict::Pending | Verdict::InProgress(_)), "{id}: {verdict:?}");
         }
+        for pair in plans.windows(2) {
+            let again = pair[1].steps.iter().find(|step| pair[0].steps.contains(step));
+            prop_assert!(again.is_none(), "carried out and wanted again: {again:?}");
+        }
     }
 
     #[test]
     fn only_a_deleted_resource_that_held_the_object_removes_it_and_only_while_nobody_else_claims_it(Case { mut world, resources } in case()) {
         for plan in settle(&mut world, &resources) {
             for step in &plan.steps {
-                let object = match &step.action {
-                    Action::RemovePolicy { relation, .. } | Action::DropAggregate { relation } => relation,
-                    _ => continue,
+                let (Action::RemovePolicy { relation: object, .. } | Action::DropAggregate { relation: object }) = &step.action else {
+                    continue;
                 };
                 let releases = releases(&resources, &step.claim);
                 prop_assert!(releases.deleted, "absence never drops anything: {step:?}");
@@ -157,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn an_approval_releases_what_was_shown_and_nothing_else(Case { mut world, mut resources } in case(), other in "[0-9]{1,3} days") {
+    fn an_approval_releases_what_was_shown_and_nothing_else(Case { mut world, mut resources } in case(), edit in universe::edit()) {
         resources.database.spec.mode = Mode::Enforce;
         settle(&mut world, &resources);
         let before = plan(&world, &resources);
@@ -170,9 +188,9 @@ proptest! {
             prop_assert_eq!(&statements_for(&world, &after, id), statements);
             prop_assert!(after.steps.iter().all(|step| step.claim == *id), "{:?}", after.steps);
 
-            // Another age, and another catalog: the approval is for something else.
+            // Another spec, and another catalog: the approval is for something else.
             let mut changed = approved.clone();
-            universe::set_drop_after(&mut changed, id, &other);
+            universe::apply(&mut changed, id, &edit);
             let plan_changed = plan(&world, &changed);
             let now = statements_for(&world, &plan_changed, id);
             let harmless = plan_changed.steps.iter().filter(|s| s.claim == *id).all(|s| !s.hazards.iter().any(|h| matches!(h, Hazard::DeletesData(_))));
@@ -237,6 +255,56 @@ proptest! {
     }
 }
 
+/// The laws would hold in an empty universe too: in this one everything happens.
+#[test]
+fn everything_happens_in_this_universe() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..500 {
+        let Case { mut world, resources } = case().new_tree(&mut runner).expect("a case").current();
+        for plan in settle(&mut world, &resources) {
+            let actions = plan.steps.iter().map(|step| step.action.name().to_owned());
+            let after = plan.steps.iter().filter(|step| !step.after.is_empty()).map(|_| "after".to_owned());
+            let verdicts = plan.verdicts.values().map(|verdict| match verdict {
+                Verdict::Rejected(rejection) => rejection.reason.to_string(),
+                other => format!("{other:?}").split('(').next().unwrap_or_default().to_owned(),
+            });
+            actions.chain(after).chain(verdicts).for_each(|what| *seen.entry(what).or_default() += 1);
+        }
+    }
+    let expected = [
+        "create_hypertable",
+        "set_chunk_interval",
+        "add_dimension",
+        "set_partitions",
+        "create_index",
+        "drop_invalid_index",
+        "set_compression",
+        "add_policy",
+        "alter_policy",
+        "remove_policy",
+        "create_aggregate",
+        "set_materialized_only",
+        "drop_aggregate",
+        "after",
+        "InSync",
+        "Pending",
+        "WaitingOn",
+        "NeedsApproval",
+        "Released",
+        "Conflicted",
+        "IncompatibleIndex",
+        "InvalidSpec",
+        "JobFailed",
+        "QueryChanged",
+        "TableNotEmpty",
+        "TableNotFound",
+        "UnsafePolicy",
+    ];
+    let missing: Vec<_> = expected.iter().filter(|what| !seen.contains_key(**what)).collect();
+    assert!(missing.is_empty(), "never seen: {missing:?}, only {seen:#?}");
+}
+
 /// What a resource that is let go of may undo.
 struct Releases {
     deleted: bool,
@@ -285,14 +353,16 @@ fn claimants(resources: &Resources, kind: Kind, object: &Relation) -> Vec<Resour
 
 type Pair = (i32, i32);
 
-/// Retention jobs that run, with the refresh jobs over the same rows that reach behind them: the drop after and the
-/// start offset of each pair.
+/// Retention jobs that run, with the refresh jobs that run over the same rows and reach behind them: the drop after and
+/// the start offset of each pair, of several refresh jobs on one aggregate the longest.
 fn unsafe_pairs(catalog: &Catalog) -> BTreeMap<Pair, (Interval, Option<Interval>)> {
     let mut pairs = BTreeMap::new();
     for retention in catalog.jobs.iter().filter(|job| job.scheduled) {
         let Policy::Retention { drop_after: Some(drop_after) } = retention.policy else { continue };
         for aggregate in catalog.aggregates.values().filter(|a| a.source_id == retention.hypertable_id) {
-            for refresh in catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable_id) {
+            for refresh in
+                catalog.jobs.iter().filter(|job| job.scheduled && job.hypertable_id == aggregate.hypertable_id)
+            {
                 let Policy::Refresh { start_offset, .. } = refresh.policy else { continue };
                 if longest(start_offset) >= drop_after {
                     let pair = pairs

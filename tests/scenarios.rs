@@ -115,6 +115,7 @@ struct StatusView {
     reason: &'static str,
     message: Text,
     conditions: String,
+    /// What the message leaves out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -300,7 +301,7 @@ fn status_view(id: &ResourceId, summary: Summary, warnings: &[String], resources
         hazards: texts(hazards),
         statements: texts(statements),
     });
-    let warnings = texts(warnings.iter().cloned());
+    let warnings = texts(warnings.iter().filter(|warning| !message.contains(*warning)).cloned());
     Says::Long(Box::new(StatusView { reason: reason.as_str(), message: Text(message), conditions, warnings, plan }))
 }
 
@@ -337,7 +338,7 @@ fn difference(before: &str, after: &str) -> String {
         if at > 0 && !near(at - 1) {
             text.push_str("  …\n");
         }
-        text.push_str(&format!("{mark} {line}\n"));
+        text.extend([mark.to_string().as_str(), " ", line, "\n"]);
     }
     text
 }

@@ -39,6 +39,8 @@ use super::{
 )]
 #[x_kube(
     validation = Rule::new("self.targetRef == oldSelf.targetRef").message("targetRef is immutable; create another policy for the other target").field_path(".targetRef"),
+    validation = Rule::new("!has(self.segmentBy) || self.segmentBy.all(s, self.segmentBy.filter(t, t == s).size() == 1)").message("segmentBy names a column twice").field_path(".segmentBy"),
+    validation = Rule::new("!has(self.orderBy) || self.orderBy.all(o, self.orderBy.filter(p, p.column == o.column).size() == 1)").message("orderBy names a column twice").field_path(".orderBy"),
     validation = Rule::new("!has(self.segmentBy) || !has(self.orderBy) || self.orderBy.all(o, !(o.column in self.segmentBy))").message("a column cannot be in both segmentBy and orderBy").field_path(".orderBy")
 )]
 #[serde(rename_all = "camelCase")]

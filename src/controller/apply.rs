@@ -34,9 +34,11 @@ enum Progress<'s> {
 impl Applying<'_, '_> {
     /// Carries out the steps, claim by claim. A claim that fails does not stop the others. Says whether anything changed
     /// that the catalog must be read again for.
-    pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut BTreeSet<ResourceId>) -> bool {
+    pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut Vec<Step>) -> bool {
         let mut changed = false;
+        // What failed in an earlier round is planned again but not among the steps; what comes after it must wait all the same.
         let mut unfinished: BTreeSet<ResourceId> = self.pass.state.running().into_keys().collect();
+        unfinished.extend(self.pass.findings.failures.keys().cloned());
         for mine in steps.chunk_by(|a, b| a.claim == b.claim) {
             let claim = &mine[0].claim;
             let waits = mine.iter().flat_map(|step| &step.after).any(|id| id != claim && unfinished.contains(id));
@@ -54,7 +56,7 @@ impl Applying<'_, '_> {
             match progress {
                 Progress::Done => {
                     self.pass.state.pauses.remove(claim);
-                    done.insert(claim.clone());
+                    done.extend(mine.iter().map(|step| (*step).clone()));
                 }
                 Progress::Failed => {
                     unfinished.insert(claim.clone());

@@ -1,7 +1,7 @@
 //! One pass over one database: the seven stages.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Catalog, Extension},
     db::Session,
-    desired::{self, Attached, Desired, Intent, ResourceId, Rules, Target},
+    desired::{self, Attached, Desired, Intent, Rules, Target},
     error::{self, Class, Failure},
     plan::{
         self,
@@ -114,12 +114,12 @@ impl Pass<'_> {
         let session = self.connect().await?;
         self.take_ended();
         let with_indexes = relations_with_indexes(desired);
-        let mut done = BTreeSet::new();
+        let mut done = Vec::new();
         for round in 1.. {
             let catalog = session.observe(&with_indexes).await?;
             let plan = self.plan(desired, &rules, &catalog, &session).await?;
             self.verify(&plan, &done);
-            let runnable = self.runnable(&plan, &done);
+            let runnable = self.runnable(&plan);
             let applied = match &catalog.server.extension {
                 Some(extension) if round < MAX_ROUNDS => self.apply(&runnable, &session, extension, &mut done).await,
                 _ => false,
@@ -177,17 +177,18 @@ impl Pass<'_> {
     }
 
     /// What was carried out and is wanted again does not converge: that is said, and not tried in a loop.
-    fn verify(&mut self, plan: &Plan, done: &BTreeSet<ResourceId>) {
-        for step in plan.steps.iter().filter(|step| done.contains(&step.claim)) {
+    fn verify(&mut self, plan: &Plan, done: &[Step]) {
+        let is_done = |step: &&Step| done.iter().any(|d| d.claim == step.claim && d.action == step.action);
+        for step in plan.steps.iter().filter(is_done) {
             let message = format!("carried out, and the catalog still differs: {}; please report this", step.change);
             let failure = || Failure::new(Class::Bug, Reason::NotConverging, message);
             self.findings.failures.entry(step.claim.clone()).or_insert_with(failure);
         }
     }
 
-    fn runnable<'p>(&self, plan: &'p Plan, done: &BTreeSet<ResourceId>) -> Vec<&'p Step> {
+    fn runnable<'p>(&self, plan: &'p Plan) -> Vec<&'p Step> {
         let failures = &self.findings.failures;
-        plan.steps.iter().filter(|s| !done.contains(&s.claim) && !failures.contains_key(&s.claim)).collect()
+        plan.steps.iter().filter(|s| !failures.contains_key(&s.claim)).collect()
     }
 
     fn conclude(&mut self, plan: Plan, catalog: Catalog) {
@@ -213,13 +214,7 @@ impl Pass<'_> {
     }
 
     /// Stage 5; see [`super::apply`]. Says whether anything changed that the catalog must be read again for.
-    async fn apply(
-        &mut self,
-        steps: &[&Step],
-        session: &Session,
-        extension: &Extension,
-        done: &mut BTreeSet<ResourceId>,
-    ) -> bool {
+    async fn apply(&mut self, steps: &[&Step], session: &Session, extension: &Extension, done: &mut Vec<Step>) -> bool {
         super::apply::Applying { pass: self, session, extension }.steps(steps, done).await
     }
 }

@@ -54,13 +54,22 @@ impl Planner<'_> {
         create.after = definition.sources.iter().flat_map(|source| self.after(source)).collect();
         draft.steps.push(create);
         if let Some(job) = &target.refresh {
+            let mut after = self.after(relation);
             for source in &definition.sources {
-                let retention = self.policy_host(source).and_then(|host| self.retention_in_force(host));
-                if let (Some(retention), Policy::Refresh { start_offset, .. }) = (retention, &job.policy)
-                    && let Some(message) = interlocks::unsafe_refresh(&source.to_string(), retention, *start_offset)
-                {
-                    draft.block(Reason::UnsafePolicy, message);
-                    return draft;
+                let (Some(host), Policy::Refresh { start_offset, .. }) = (self.policy_host(source), &job.policy) else {
+                    continue;
+                };
+                after.extend(self.after_retention(host, *start_offset));
+                let retention = self.retention_in_force(host);
+                let message = retention.and_then(|r| interlocks::unsafe_refresh(&source.to_string(), r, *start_offset));
+                match message {
+                    // A policy that is paused refreshes nothing.
+                    Some(message) if job.paused => draft.warnings.push(message),
+                    Some(message) => {
+                        draft.block(Reason::UnsafePolicy, message);
+                        return draft;
+                    }
+                    None => {}
                 }
             }
             let action = Action::AddPolicy {
@@ -69,7 +78,7 @@ impl Planner<'_> {
                 job: super::policy::new_job(job),
             };
             let change = format!("refresh policy of {relation}: added, {}", job.policy);
-            draft.steps.push(super::Step { after: self.after(relation), ..step(claim, action, change) });
+            draft.steps.push(super::Step { after, ..step(claim, action, change) });
         }
         draft
     }
@@ -105,8 +114,17 @@ impl Planner<'_> {
         }
         if let Some(job) = &target.refresh {
             match self.unsafe_window(live, job) {
-                Some(message) => draft.block(Reason::UnsafePolicy, message),
-                None => self.job(claim, relation, live.hypertable_id, job, &mut draft),
+                Some(message) if !job.paused => draft.block(Reason::UnsafePolicy, message),
+                message => {
+                    // A policy that is paused refreshes nothing; that it can be paused is what matters most.
+                    draft.warnings.extend(message);
+                    let before = draft.steps.len();
+                    self.job(claim, relation, live.hypertable_id, job, &mut draft);
+                    if let (false, Policy::Refresh { start_offset, .. }) = (job.paused, &job.policy) {
+                        let after = self.after_retention(live.source_id, *start_offset);
+                        draft.steps[before..].iter_mut().for_each(|step| step.after.extend(after.iter().cloned()));
+                    }
+                }
             }
         }
         draft

@@ -5,7 +5,7 @@ use crate::{
     desired::{Claim, CompressionTarget},
 };
 
-use super::{Draft, Planner, Step, Verdict, interlocks, step, step::Action};
+use super::{Draft, Planner, Step, Verdict, interlocks, not_by_time, step, step::Action};
 
 impl Planner<'_> {
     pub(super) fn compression(&mut self, claim: &Claim, target: &CompressionTarget) -> Draft {
@@ -16,6 +16,9 @@ impl Planner<'_> {
                 target.target
             )));
         };
+        if let Some(refusal) = not_by_time(relation, live, "compressAfter") {
+            return refusal;
+        }
         let mut draft = Draft::default();
         if let Some((action, change)) = settings(target, live) {
             draft.steps.push(Step { after: self.after(relation), ..step(claim, action, change) });
@@ -68,7 +71,8 @@ fn with_time_column(mut columns: Vec<SortColumn>, target: &CompressionTarget, li
     let Some(time) = live.time() else {
         return columns;
     };
-    let segmented = target.segment_by.as_ref().is_some_and(|names| names.contains(&time.column));
+    let found = live.columnstore.as_ref().and_then(|c| c.segment_by.as_ref());
+    let segmented = target.segment_by.as_ref().or(found).is_some_and(|names| names.contains(&time.column));
     if !segmented && !columns.iter().any(|c| c.column == time.column) {
         columns.push(SortColumn { column: time.column.clone(), descending: true, nulls_first: true });
     }

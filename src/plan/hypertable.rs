@@ -47,7 +47,9 @@ impl Planner<'_> {
             time_column: target.time_column.clone(),
             chunk_interval: target.chunk_interval,
             space: target.space.clone(),
-            indexes: target.indexes.clone(),
+            default_indexes: target.indexes.is_empty(),
+            // Those that the plain table has already come along; they are compared once it is a hypertable.
+            indexes: target.indexes.iter().filter(|index| !table.indexes.contains(&index.name)).cloned().collect(),
             migrate_data: table.bytes > 0,
         };
         let mut step = step(claim, action, format!("table {relation}: becomes a hypertable by {}", target.time_column));
@@ -82,14 +84,15 @@ impl Planner<'_> {
                     }
                 }
             }
-            found => draft.block(
-                Reason::InvalidSpec,
-                format!(
+            found => {
+                // Nothing else is touched: the table may be another one than is meant, and a dimension cannot be removed.
+                let message = format!(
                     "spec.timeColumn: {relation} is already a hypertable by {}, not by {}; TimescaleDB cannot change that, name the existing column",
                     found.map_or("no column", |time| time.column.as_str()),
                     target.time_column
-                ),
-            ),
+                );
+                return Draft::rejected(Reason::InvalidSpec, message);
+            }
         }
         self.space(claim, target, live, &mut draft);
         for index in &target.indexes {

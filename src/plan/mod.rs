@@ -16,7 +16,11 @@ pub mod project;
 mod retention;
 pub mod step;
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -26,7 +30,7 @@ use crate::{
         timescale_database::Mode,
         types::{Interval, Relation},
     },
-    catalog::{Answer, Answers, Catalog, PolicyKind, Question, Server},
+    catalog::{Answer, Answers, Catalog, Hypertable, Partitioning, Question, Server},
     desired::{Claim, Desired, Intent, PlanDigest, Rejection, Release, ResourceId, Rules, Target},
     sql,
 };
@@ -263,15 +267,37 @@ impl Planner<'_> {
     }
 
     /// The refresh windows in force or wanted over the hypertable with this id: aggregate, start offset, time between runs.
+    /// An aggregate may have several refresh policies: each of them can erase history.
     fn refresh_windows(&self, source_id: i32) -> Vec<RefreshWindow> {
-        let on_source = self.catalog.aggregates.iter().filter(|(_, a)| a.source_id == source_id);
-        on_source
-            .filter_map(|(relation, aggregate)| {
-                let job = self.catalog.job(PolicyKind::Refresh, aggregate.hypertable_id)?;
-                RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval))
-            })
-            .collect()
+        refresh_windows(&self.catalog, source_id)
     }
+
+    /// The steps of this plan that make room between a retention policy and the refresh windows over the same rows: when
+    /// one of them fails, what needs the room must not be done.
+    fn after_room(&self, makes_room: impl Fn(&Action) -> bool) -> impl Iterator<Item = ResourceId> {
+        let claims: BTreeSet<_> =
+            self.plan.steps.iter().filter(|step| makes_room(&step.action)).map(|step| step.claim.clone()).collect();
+        claims.into_iter()
+    }
+}
+
+/// Why a policy with an age in time cannot be on this hypertable.
+fn not_by_time(relation: &Relation, live: &Hypertable, field: &str) -> Option<Draft> {
+    let time = live.time().filter(|time| !matches!(time.partitioning, Partitioning::Range(_)))?;
+    let message = format!(
+        "spec.{field}: {relation} is partitioned by {} in {}; this version manages time intervals only",
+        time.column, time.partitioning
+    );
+    Some(Draft::rejected(Reason::InvalidSpec, message))
+}
+
+fn refresh_windows(catalog: &Catalog, source_id: i32) -> Vec<RefreshWindow> {
+    let on_source = catalog.aggregates.iter().filter(|(_, a)| a.source_id == source_id);
+    let windows = on_source.flat_map(|(relation, aggregate)| {
+        let jobs = catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable_id);
+        jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
+    });
+    windows.collect()
 }
 
 /// The part of a refresh policy that interlocks with other policies.

@@ -5,8 +5,8 @@ use crate::{
         status::Reason,
         types::{Interval, Relation},
     },
-    catalog::{Job, Policy, PolicyKind},
-    desired::{Claim, JobTarget},
+    catalog::{Catalog, Job, Policy, PolicyKind},
+    desired::{Claim, JobTarget, ResourceId},
 };
 
 use super::{
@@ -50,10 +50,25 @@ impl Planner<'_> {
 
     /// The age from which a live retention job drops chunks now: none while it is paused.
     pub(super) fn retention_in_force(&self, host: i32) -> Option<Interval> {
-        match self.catalog.job(PolicyKind::Retention, host) {
-            Some(Job { scheduled: true, policy: Policy::Retention { drop_after }, .. }) => *drop_after,
-            _ => None,
+        retention_in_force(&self.catalog, host)
+    }
+
+    /// The steps of this plan that must have ended the retention on this hypertable before it may be refreshed from this
+    /// start.
+    pub(super) fn after_retention(&self, host: i32, start_offset: Option<Interval>) -> Vec<ResourceId> {
+        let observed = retention_in_force(self.inputs.catalog, host);
+        if observed.is_none_or(|found| start_offset.is_some_and(|start| start < found)) {
+            return Vec::new();
         }
+        let ends = |action: &Action| matches!(action, Action::RemovePolicy { relation, kind: PolicyKind::Retention } if self.policy_host(relation) == Some(host));
+        self.after_room(ends).collect()
+    }
+}
+
+fn retention_in_force(catalog: &Catalog, host: i32) -> Option<Interval> {
+    match catalog.job(PolicyKind::Retention, host) {
+        Some(Job { scheduled: true, policy: Policy::Retention { drop_after }, .. }) => *drop_after,
+        _ => None,
     }
 }
 

@@ -20,7 +20,15 @@ use super::{
 /// Carries out the action on the catalog. What the database would refuse changes nothing.
 pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
     match action {
-        Action::CreateHypertable { relation, time_column, chunk_interval, space, indexes, migrate_data: _ } => {
+        Action::CreateHypertable {
+            relation,
+            time_column,
+            chunk_interval,
+            space,
+            default_indexes: _,
+            indexes,
+            migrate_data: _,
+        } => {
             let range = chunk_interval.unwrap_or(Interval::from_days(7));
             let mut dimensions =
                 vec![Dimension { column: time_column.clone(), partitioning: Partitioning::Range(range) }];

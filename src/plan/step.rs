@@ -115,7 +115,9 @@ pub enum Action {
         chunk_interval: Option<Interval>,
         /// Hash dimensions.
         space: Vec<(SqlName, i32)>,
-        /// Indexes. When there are any, TimescaleDB does not make its own on the time column.
+        /// Let TimescaleDB make its own index on the time column.
+        default_indexes: bool,
+        /// Indexes to build.
         indexes: Vec<IndexTarget>,
         /// Move the rows that are there.
         migrate_data: bool,

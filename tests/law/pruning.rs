@@ -1,5 +1,6 @@
 //! What the resources serialize to fits the schemas of the CRDs, so that the API server keeps all of it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde::{Serialize, de::DeserializeOwned};
 use timescaledb_policy_operator::api::{
@@ -122,7 +123,7 @@ fn hypertable() -> impl Strategy<Value = Hypertable> {
             compressed,
             compression_ratio,
         });
-    (spec, option::of(status)).prop_map(|(spec, status)| Hypertable { metadata: Default::default(), spec, status })
+    (spec, option::of(status)).prop_map(|(spec, status)| Hypertable { metadata: ObjectMeta::default(), spec, status })
 }
 
 fn compression() -> impl Strategy<Value = CompressionPolicy> {
@@ -157,7 +158,7 @@ fn compression() -> impl Strategy<Value = CompressionPolicy> {
         },
     );
     (spec, option::of(status)).prop_map(|(spec, status)| CompressionPolicy {
-        metadata: Default::default(),
+        metadata: ObjectMeta::default(),
         spec,
         status,
     })
@@ -182,7 +183,11 @@ fn retention() -> impl Strategy<Value = RetentionPolicy> {
             job_id,
         },
     );
-    (spec, option::of(status)).prop_map(|(spec, status)| RetentionPolicy { metadata: Default::default(), spec, status })
+    (spec, option::of(status)).prop_map(|(spec, status)| RetentionPolicy {
+        metadata: ObjectMeta::default(),
+        spec,
+        status,
+    })
 }
 
 fn aggregate() -> impl Strategy<Value = ContinuousAggregate> {
@@ -199,7 +204,7 @@ fn aggregate() -> impl Strategy<Value = ContinuousAggregate> {
             ContinuousAggregateStatus { observed_generation, conditions: Vec::new(), plan, job_id }
         });
     (spec, option::of(status)).prop_map(|(spec, status)| ContinuousAggregate {
-        metadata: Default::default(),
+        metadata: ObjectMeta::default(),
         spec,
         status,
     })
@@ -243,7 +248,7 @@ fn database() -> impl Strategy<Value = TimescaleDatabase> {
         option::of(any::<i64>()),
     )
         .prop_map(
-            |(observed_generation, postgres_version, timescaledb_version, license, resources, resources_ready)| {
+            |(observed_generation, postgres_version, timescaledb_version, license, resources, resources_in_sync)| {
                 TimescaleDatabaseStatus {
                     observed_generation,
                     conditions: Vec::new(),
@@ -251,12 +256,12 @@ fn database() -> impl Strategy<Value = TimescaleDatabase> {
                     timescaledb_version,
                     license,
                     resources,
-                    resources_ready,
+                    resources_in_sync,
                 }
             },
         );
     (spec, option::of(status)).prop_map(|(spec, status)| TimescaleDatabase {
-        metadata: Default::default(),
+        metadata: ObjectMeta::default(),
         spec,
         status,
     })

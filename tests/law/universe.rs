@@ -1,5 +1,7 @@
 //! Random databases and random resources over few names.
 
+#![allow(clippy::expect_used, reason = "constants that are right")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -15,10 +17,10 @@ use timescaledb_policy_operator::{
     api::{
         APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
         TimescaleDatabase,
-        compression_policy::{CompressionPolicySpec, OrderBy},
+        compression_policy::{CompressionPolicySpec, CompressionPolicyStatus, OrderBy},
         continuous_aggregate::{AggregateDeletion, ContinuousAggregateSpec, RefreshPolicy},
         hypertable::{HypertableSpec, Index as IndexSpec, IndexColumn, SpacePartition},
-        retention_policy::RetentionPolicySpec,
+        retention_policy::{RetentionPolicySpec, RetentionPolicyStatus},
         status::TargetStatus,
         types::{
             DatabaseRef, Interval, IntervalText, Nulls, Order, PolicyDeletion, Relation, Schedule, SqlName, TargetKind,
@@ -140,19 +142,24 @@ enum State {
 }
 
 fn table(names: &Arc<Names>) -> impl Strategy<Value = Table> + use<> {
-    let columns: Vec<_> = names.columns.iter().cloned().collect();
+    let columns: Vec<_> = names.columns.clone();
     let kind = prop_oneof![12 => Just(RelationKind::Table), 1 => Just(RelationKind::View)];
-    (kind, select(vec![0_i64, 8192, 1 << 30]), any::<bool>()).prop_map(move |(kind, bytes, narrow_key)| {
-        let types = ["timestamp with time zone", "integer", "text"].map(str::to_owned);
-        let key: Vec<_> = columns.iter().take(if narrow_key { 1 } else { 3 }).map(ToString::to_string).collect();
-        Table {
-            kind,
-            bytes,
-            obstacles: Vec::new(),
-            columns: columns.iter().cloned().zip(types).collect(),
-            unique_indexes: BTreeMap::from([("key".parse().expect("a name"), key)]),
-        }
-    })
+    let locked = proptest::bool::weighted(0.1);
+    (kind, locked, select(vec![0_i64, 8192, 1 << 30]), any::<bool>()).prop_map(
+        move |(kind, locked, bytes, narrow_key)| {
+            let types = ["timestamp with time zone", "integer", "text"].map(str::to_owned);
+            let key: Vec<_> = columns.iter().take(if narrow_key { 1 } else { 3 }).map(ToString::to_string).collect();
+            Table {
+                indexes: BTreeSet::default(),
+                kind,
+                locked,
+                bytes,
+                obstacles: Vec::new(),
+                columns: columns.iter().cloned().zip(types).collect(),
+                unique_indexes: BTreeMap::from([("key".parse().expect("a name"), key)]),
+            }
+        },
+    )
 }
 
 fn live_hypertable(names: &Arc<Names>, id: i32) -> impl Strategy<Value = LiveHypertable> + use<> {
@@ -380,20 +387,23 @@ fn hypertable(names: &Arc<Names>) -> impl Strategy<Value = HypertableSpec> + use
     let names = names.clone();
     let by = prop_oneof![10 => Just(TIME), 1 => Just(1)];
     let space = proptest::option::of((1..3_usize, 1..4_i32));
-    let index = (0..3_usize, order(), any::<bool>(), proptest::option::of(select(vec!["1 > 0 -- remark", "true"])));
-    let indexes = vec(proptest::option::of(index), 2);
+    let columns: Vec<_> = names.columns.iter().map(ToString::to_string).collect();
+    let index = |i: usize| {
+        let predicate = select(vec!["1 > 0 -- remark".to_owned(), "true".to_owned()]);
+        let parts = (select(columns.clone()), order(), select(columns.clone()), any::<bool>());
+        proptest::option::of((parts, proptest::option::of(predicate)).prop_map(
+            move |((name, (order, nulls), other, include), predicate)| IndexSpec {
+                name: index_name(i).to_string(),
+                columns: vec![IndexColumn { name, order, nulls }],
+                include: include.then_some(other).into_iter().collect(),
+                predicate,
+            },
+        ))
+    };
+    let indexes = (index(0), index(1)).prop_map(|(first, second)| first.into_iter().chain(second).collect());
     (0..TABLES, by, proptest::option::of(written()), space, any::<bool>(), indexes).prop_map(
         move |(table, by, chunk_interval, space, migrate_data, indexes)| {
             let column = |i: usize| names.columns[i].to_string();
-            let index = |(i, index): (usize, Option<(usize, (Order, Option<Nulls>), bool, Option<&str>)>)| {
-                let (key, (order, nulls), include, predicate) = index?;
-                Some(IndexSpec {
-                    name: index_name(i).to_string(),
-                    columns: vec![IndexColumn { name: column(key), order, nulls }],
-                    include: if include { vec![column(2)] } else { Vec::new() },
-                    predicate: predicate.map(str::to_owned),
-                })
-            };
             HypertableSpec {
                 database_ref: database_ref(),
                 schema: names.tables[table].schema.to_string(),
@@ -405,7 +415,7 @@ fn hypertable(names: &Arc<Names>) -> impl Strategy<Value = HypertableSpec> + use
                     .map(|(i, partitions)| SpacePartition { column: column(i), partitions })
                     .collect(),
                 migrate_data,
-                indexes: indexes.into_iter().enumerate().filter_map(index).collect(),
+                indexes,
             }
         },
     )
@@ -528,14 +538,20 @@ fn resources(names: Arc<Names>) -> impl Strategy<Value = Resources> {
                 }
             };
             let compression = compression.into_iter().enumerate().map(|(i, (meta, spec))| {
-                let mut policy =
-                    CompressionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
+                let mut policy = CompressionPolicy {
+                    metadata: metadata(i, meta),
+                    spec,
+                    status: Some(CompressionPolicyStatus::default()),
+                };
                 policy.status.as_mut().expect("a status").target = Some(recorded(i));
                 Arc::new(policy)
             });
             let retention = retention.into_iter().enumerate().map(|(i, (meta, spec))| {
-                let mut policy =
-                    RetentionPolicy { metadata: metadata(i, meta), spec, status: Some(Default::default()) };
+                let mut policy = RetentionPolicy {
+                    metadata: metadata(i, meta),
+                    spec,
+                    status: Some(RetentionPolicyStatus::default()),
+                };
                 policy.status.as_mut().expect("a status").target = Some(recorded(i));
                 Arc::new(policy)
             });
@@ -614,11 +630,35 @@ pub fn approve(resources: &mut Resources, id: &ResourceId, digest: &str) {
     }
 }
 
-/// Gives a retention policy another age.
-pub fn set_drop_after(resources: &mut Resources, id: &ResourceId, age: &str) {
+/// Something about a retention policy that a person changes.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    DropAfter(String),
+    Interval(String),
+    MaxRetries(i32),
+    Paused,
+}
+
+pub fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        "[0-9]{1,3} days".prop_map(Edit::DropAfter),
+        "[1-9] days".prop_map(Edit::Interval),
+        (0..5).prop_map(Edit::MaxRetries),
+        Just(Edit::Paused),
+    ]
+}
+
+/// Changes a retention policy.
+pub fn apply(resources: &mut Resources, id: &ResourceId, edit: &Edit) {
     for policy in resources.retention.iter_mut().filter(|r| id.kind == Kind::RetentionPolicy && r.name_any() == id.name)
     {
-        Arc::make_mut(policy).spec.drop_after = age.into();
+        let spec = &mut Arc::make_mut(policy).spec;
+        match edit {
+            Edit::DropAfter(age) => spec.drop_after = age.as_str().into(),
+            Edit::Interval(interval) => spec.schedule.interval = Some(interval.as_str().into()),
+            Edit::MaxRetries(retries) => spec.schedule.max_retries = Some(*retries),
+            Edit::Paused => spec.paused = true,
+        }
     }
 }
 
