@@ -446,6 +446,13 @@ pub enum Question {
         /// `drop_after`
         older_than: Interval,
     },
+    /// What would a refresh of the aggregate erase?
+    History {
+        /// The aggregate.
+        aggregate: Relation,
+        /// `start_offset`; `None`: from the beginning.
+        start_offset: Option<Interval>,
+    },
 }
 
 impl Question {
@@ -466,6 +473,8 @@ pub enum Answer {
     Predicate(Result<String, TextError>),
     /// To [`Question::Drops`].
     Drops(Drops),
+    /// To [`Question::History`].
+    History(Option<Loss>),
 }
 
 impl Answer {
@@ -556,6 +565,15 @@ pub struct Drops {
     /// End of the newest one.
     #[serde(default)]
     pub newest: Option<Timestamp>,
+}
+
+/// Buckets that are materialised and whose rows are gone from the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Start of the oldest one.
+    pub from: Timestamp,
+    /// Where the rows of the source begin.
+    pub to: Timestamp,
 }
 
 impl Drops {

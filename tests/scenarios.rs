@@ -24,7 +24,7 @@ use timescaledb_policy_operator::{
         status::{PendingPlan, Reason},
         types::Relation,
     },
-    catalog::{Aggregate, Catalog, Drops, Extension, Hypertable, Job, Server, Table},
+    catalog::{Aggregate, Catalog, Drops, Extension, Hypertable, Job, Loss, Server, Table},
     desired::ResourceId,
     plan::step::{Plan, Step},
     sql,
@@ -61,6 +61,8 @@ struct Fixture {
     tables: BTreeMap<Relation, Table>,
     /// What a retention policy would drop.
     drops: BTreeMap<Relation, Drops>,
+    #[serde(default)]
+    histories: BTreeMap<Relation, Loss>,
     /// The queries that aggregates were made with, where they are not the ones that the resources have.
     definitions: BTreeMap<Relation, String>,
     /// How the server prints predicates, where that is not how they are written.
@@ -237,7 +239,8 @@ fn run(scenario: Scenario) -> Result<Expectation, Box<dyn Error>> {
 }
 
 fn world(fixture: Fixture) -> Result<World, Box<dyn Error>> {
-    let Fixture { server, hypertables, aggregates, jobs, tables, drops, definitions, predicates, errors } = fixture;
+    let Fixture { server, hypertables, aggregates, jobs, tables, drops, histories, definitions, predicates, errors } =
+        fixture;
     let usual = || {
         let extension = serde_json::json!({"version": "2.23.1", "schema": "public"});
         let extension = Some(serde_json::from_value(extension)?);
@@ -253,6 +256,7 @@ fn world(fixture: Fixture) -> Result<World, Box<dyn Error>> {
         catalog: Catalog { server, hypertables, aggregates, jobs },
         tables,
         drops,
+        histories,
         definitions,
         predicates,
         errors,

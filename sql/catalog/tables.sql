@@ -13,6 +13,12 @@ SELECT jsonb_build_object(
             FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         ),
+        'indexes', (
+            SELECT coalesce(jsonb_agg(ic.relname), '[]')
+            FROM pg_index i
+            JOIN pg_class ic ON ic.oid = i.indexrelid
+            WHERE i.indrelid = c.oid
+        ),
         'unique_indexes', (
             SELECT coalesce(jsonb_object_agg(ic.relname, (
                 SELECT jsonb_agg(coalesce(a.attname, pg_get_indexdef(i.indexrelid, k + 1, true)) ORDER BY k)

@@ -1,7 +1,7 @@
 //! Answers to the planner's questions.
 
 use serde::Deserialize;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     QUICK, Session,
@@ -12,13 +12,14 @@ use crate::{
         status::Reason,
         types::{Interval, Relation, SqlName},
     },
-    catalog::{Answer, Answers, Definition, Drops, Extension, Question, Table, TextError},
+    catalog::{Answer, Answers, Definition, Drops, Extension, Loss, Question, Table, TextError},
     error::{Class, Failure},
     sql,
 };
 
 const TABLES: &str = include_str!("../../sql/catalog/tables.sql");
 const DROPS: &str = include_str!("../../sql/catalog/drops.sql");
+const HISTORY: &str = include_str!("../../sql/catalog/history.sql");
 const DEFINITION: &str = include_str!("../../sql/catalog/definition.sql");
 const PREDICATE: &str = include_str!("../../sql/catalog/predicate.sql");
 
@@ -41,7 +42,7 @@ struct SourceRow {
 }
 
 impl Session {
-    /// Answers all questions: tables by one query, drops by another; texts of resources one by one, each read by the
+    /// Answers all questions: tables, drops and histories by one query each; texts of resources one by one, each read by the
     /// server's own parser in a transaction that is rolled back.
     pub async fn ask<'a>(
         &self,
@@ -49,11 +50,12 @@ impl Session {
         extension: &Extension,
         answers: &mut Answers,
     ) -> Result<(), Failure> {
-        let (mut tables, mut drops) = (Vec::new(), Vec::new());
+        let (mut tables, mut drops, mut histories) = (Vec::new(), Vec::new(), Vec::new());
         for question in questions {
             match question {
                 Question::Table(relation) => tables.push(relation),
                 Question::Drops { relation, older_than } => drops.push((relation, *older_than)),
+                Question::History { aggregate, start_offset } => histories.push((aggregate, *start_offset)),
                 Question::Definition { aggregate, query, fingerprint: _ } => {
                     let answer = self.read_definition(aggregate, query, extension).await?;
                     answers.insert(question.clone(), Answer::Definition(answer));
@@ -69,6 +71,9 @@ impl Session {
         }
         if !drops.is_empty() {
             self.ask_drops(&drops, extension, answers).await?;
+        }
+        if !histories.is_empty() {
+            self.ask_histories(&histories, answers).await?;
         }
         Ok(())
     }
@@ -111,6 +116,24 @@ impl Session {
                 Question::Drops { relation: (*relation).clone(), older_than: *older_than },
                 Answer::Drops(drops),
             );
+        }
+        Ok(())
+    }
+
+    async fn ask_histories(
+        &self,
+        asked: &[(&Relation, Option<Interval>)],
+        answers: &mut Answers,
+    ) -> Result<(), Failure> {
+        let aggregates: Vec<_> = asked.iter().map(|(aggregate, _)| *aggregate).collect();
+        let (schemas, names) = split(&aggregates);
+        let offsets: Vec<_> = asked.iter().map(|(_, offset)| offset.map(|o| o.to_string())).collect();
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&offsets, Type::TEXT_ARRAY)];
+        let losses: Vec<Option<Loss>> = all(&self.query(HISTORY, &parameters).await?)?;
+        for ((aggregate, start_offset), loss) in asked.iter().zip(losses) {
+            let question = Question::History { aggregate: (*aggregate).clone(), start_offset: *start_offset };
+            answers.insert(question, Answer::History(loss));
         }
         Ok(())
     }

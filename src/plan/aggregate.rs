@@ -2,11 +2,14 @@
 
 use crate::{
     api::{status::Reason, types::Interval},
-    catalog::{Aggregate, Answer, Definition, Policy, PolicyKind, Question},
+    catalog::{Aggregate, Answer, Definition, Job, Policy, PolicyKind, Question},
     desired::{AggregateTarget, Claim, Intent, JobTarget, Target},
 };
 
-use super::{Draft, Planner, Verdict, interlocks, step, step::Action};
+use super::{
+    Draft, Planner, Verdict, interlocks, step,
+    step::{Action, Hazard},
+};
 
 impl Planner<'_> {
     pub(super) fn aggregate(&mut self, claim: &Claim, target: &AggregateTarget) -> Draft {
@@ -118,16 +121,49 @@ impl Planner<'_> {
                 message => {
                     // A policy that is paused refreshes nothing; that it can be paused is what matters most.
                     draft.warnings.extend(message);
-                    let before = draft.steps.len();
-                    self.job(claim, relation, live.hypertable_id, job, &mut draft);
-                    if let (false, Policy::Refresh { start_offset, .. }) = (job.paused, &job.policy) {
-                        let after = self.after_retention(live.source_id, *start_offset);
-                        draft.steps[before..].iter_mut().for_each(|step| step.after.extend(after.iter().cloned()));
-                    }
+                    self.refresh(claim, target, live, job, &mut draft);
                 }
             }
         }
         draft
+    }
+
+    /// Adds the steps of the refresh policy, behind those it depends on, and asks for approval where it would erase history.
+    fn refresh(
+        &mut self,
+        claim: &Claim,
+        target: &AggregateTarget,
+        live: &Aggregate,
+        job: &JobTarget,
+        draft: &mut Draft,
+    ) {
+        let before = draft.steps.len();
+        self.job(claim, &target.relation, live.hypertable_id, job, draft);
+        let (false, Policy::Refresh { start_offset, .. }) = (job.paused || draft.steps.len() == before, &job.policy)
+        else {
+            return;
+        };
+        let after = self.after_retention(live.source_id, *start_offset);
+        draft.steps[before..].iter_mut().for_each(|step| step.after.extend(after.iter().cloned()));
+        let in_force = match self.catalog.job(PolicyKind::Refresh, live.hypertable_id) {
+            Some(Job { scheduled: true, policy: Policy::Refresh { start_offset, .. }, .. }) => Some(*start_offset),
+            _ => None,
+        };
+        let reaches_further = match (in_force, start_offset) {
+            (Some(None), _) => false,
+            (None, _) | (Some(Some(_)), None) => true,
+            (Some(Some(found)), Some(wanted)) => *wanted > found,
+        };
+        if !reaches_further {
+            return;
+        }
+        let question = Question::History { aggregate: target.relation.clone(), start_offset: *start_offset };
+        let Some(Answer::History(Some(loss))) = self.ask(question) else { return };
+        // Where the rows begin moves while a retention policy drops them; where the history begins does not.
+        draft.needs_approval.push(format!("history from {}", loss.from));
+        if let Some(step) = draft.steps.last_mut() {
+            step.hazards.push(Hazard::ErasesHistory(target.relation.clone(), loss));
+        }
     }
 
     /// Why the refresh policy must not be set to this, given the aggregate's bucket and the retention of its source.

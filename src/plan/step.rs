@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::types::{Interval, Relation, SqlName},
-    catalog::{Drops, Policy, PolicyKind, Question, SortColumn},
+    catalog::{Drops, Loss, Policy, PolicyKind, Question, SortColumn},
     desired::{IndexTarget, PlanDigest, Rejection, ResourceId},
 };
 
@@ -51,6 +51,8 @@ pub enum Hazard {
     DeletesData(Drops),
     /// Rows are rewritten; the number is the table's size in bytes.
     RewritesData(i64),
+    /// Buckets of a continuous aggregate are computed anew from rows that are gone.
+    ErasesHistory(Relation, Loss),
     /// A database object and what it holds cease to exist.
     DropsObject(String),
     /// A lock that blocks reads or writes is held while the step runs.
@@ -76,6 +78,10 @@ impl fmt::Display for Hazard {
             Self::RewritesData(bytes) => {
                 write!(f, "rewrites data: {} of rows are moved", bytes_text(*bytes))
             }
+            Self::ErasesHistory(aggregate, Loss { from, to }) => write!(
+                f,
+                "erases history: the next refresh recomputes the buckets of {aggregate} from {from} to {to}, whose rows are gone from its source"
+            ),
             Self::DropsObject(what) => write!(f, "drops {what}"),
             Self::LongLock(what) => write!(f, "long lock: {what}"),
         }

@@ -47,7 +47,7 @@ pub struct Case {
 /// As a scenario file has it, more or less.
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let World { catalog, tables, drops, definitions, predicates: _, errors: _ } = &self.world;
+        let World { catalog, tables, drops, histories: _, definitions, predicates: _, errors: _ } = &self.world;
         let Resources { database, hypertables, aggregates, compression, retention } = &self.resources;
         let fixture = json!({"catalog": catalog, "tables": tables, "drops": drops, "definitions": definitions});
         let mut all = vec![json!(database)];
