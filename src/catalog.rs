@@ -472,9 +472,9 @@ pub enum Answer {
     /// To [`Question::Predicate`]: the predicate as the server prints it.
     Predicate(Result<String, TextError>),
     /// To [`Question::Drops`].
-    Drops(Drops),
+    Drops(Result<Drops, TextError>),
     /// To [`Question::History`].
-    History(Option<Loss>),
+    History(Result<Option<Loss>, TextError>),
 }
 
 impl Answer {
@@ -488,7 +488,7 @@ impl Answer {
 /// The answers at hand.
 pub type Answers = BTreeMap<Question, Answer>;
 
-/// Why the server does not take an SQL text from a resource.
+/// Why the server does not take an SQL text from a resource, or does not answer a question about one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextError {
     /// What kind of reason: `InvalidSpec`, `TableNotFound`, `PermissionDenied`, or one that passes.

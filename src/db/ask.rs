@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{
         status::Reason,
-        types::{Interval, Relation, SqlName},
+        types::{Relation, SqlName},
     },
     catalog::{Answer, Answers, Definition, Drops, Extension, Loss, Question, Table, TextError},
     error::{Class, Failure},
@@ -54,8 +54,8 @@ impl Session {
         for question in questions {
             match question {
                 Question::Table(relation) => tables.push(relation),
-                Question::Drops { relation, older_than } => drops.push((relation, *older_than)),
-                Question::History { aggregate, start_offset } => histories.push((aggregate, *start_offset)),
+                Question::Drops { .. } => drops.push(question),
+                Question::History { .. } => histories.push(question),
                 Question::Definition { aggregate, query, fingerprint: _ } => {
                     let answer = self.read_definition(aggregate, query, extension).await?;
                     answers.insert(question.clone(), Answer::Definition(answer));
@@ -69,11 +69,16 @@ impl Session {
         if !tables.is_empty() {
             self.ask_tables(&tables, answers).await?;
         }
-        if !drops.is_empty() {
-            self.ask_drops(&drops, extension, answers).await?;
-        }
-        if !histories.is_empty() {
-            self.ask_histories(&histories, answers).await?;
+        // One object that cannot be read must not keep the others from being asked about.
+        for asked in [drops, histories] {
+            if let Some(failure) = self.ask_about(&asked, extension, answers).await?
+                && asked.len() > 1
+            {
+                tracing::debug!("asked one by one: {}", failure.message);
+                for question in asked {
+                    self.ask_about(&[question], extension, answers).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -91,51 +96,45 @@ impl Session {
         Ok(())
     }
 
-    async fn ask_drops(
+    /// Answers questions of one kind, about drops or about histories, by one query. A failure of that query is the answer
+    /// to each; it is returned too.
+    async fn ask_about(
         &self,
-        asked: &[(&Relation, Interval)],
+        asked: &[&Question],
         extension: &Extension,
         answers: &mut Answers,
-    ) -> Result<(), Failure> {
-        let relations: Vec<_> = asked.iter().map(|(relation, _)| *relation).collect();
-        let (schemas, names) = split(&relations);
-        let ages: Vec<_> = asked.iter().map(|(_, age)| age.to_string()).collect();
+    ) -> Result<Option<TextError>, Failure> {
+        let (mut schemas, mut names, mut spans, mut histories) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for question in asked {
+            let (relation, span) = match question {
+                Question::Drops { relation, older_than } => (relation, Some(older_than.to_string())),
+                Question::History { aggregate, start_offset } => (aggregate, start_offset.map(|o| o.to_string())),
+                Question::Table(_) | Question::Definition { .. } | Question::Predicate { .. } => continue,
+            };
+            histories = matches!(question, Question::History { .. });
+            schemas.push(relation.schema.as_str());
+            names.push(relation.name.as_str());
+            spans.push(span);
+        }
+        if spans.is_empty() {
+            return Ok(None);
+        }
         let path = sql::set_search_path("SET LOCAL", std::slice::from_ref(&extension.schema));
-        let rows = self
-            .rolled_back(&path, async {
-                self.query(
-                    DROPS,
-                    &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&ages, Type::TEXT_ARRAY)],
-                )
-                .await
-            })
-            .await?;
-        let drops: Vec<Drops> = all(&rows)?;
-        for ((relation, older_than), drops) in asked.iter().zip(drops) {
-            answers.insert(
-                Question::Drops { relation: (*relation).clone(), older_than: *older_than },
-                Answer::Drops(drops),
-            );
-        }
-        Ok(())
-    }
-
-    async fn ask_histories(
-        &self,
-        asked: &[(&Relation, Option<Interval>)],
-        answers: &mut Answers,
-    ) -> Result<(), Failure> {
-        let aggregates: Vec<_> = asked.iter().map(|(aggregate, _)| *aggregate).collect();
-        let (schemas, names) = split(&aggregates);
-        let offsets: Vec<_> = asked.iter().map(|(_, offset)| offset.map(|o| o.to_string())).collect();
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&offsets, Type::TEXT_ARRAY)];
-        let losses: Vec<Option<Loss>> = all(&self.query(HISTORY, &parameters).await?)?;
-        for ((aggregate, start_offset), loss) in asked.iter().zip(losses) {
-            let question = Question::History { aggregate: (*aggregate).clone(), start_offset: *start_offset };
-            answers.insert(question, Answer::History(loss));
-        }
-        Ok(())
+            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&spans, Type::TEXT_ARRAY)];
+        let query = if histories { HISTORY } else { DROPS };
+        let rows = match text_error(self.rolled_back(&path, self.query(query, &parameters)).await)? {
+            Ok(rows) if rows.len() == asked.len() => rows,
+            Ok(_) => return Ok(refuse(asked, &changed(), answers)),
+            Err(error) => return Ok(refuse(asked, &error, answers)),
+        };
+        let values: Vec<Answer> = if histories {
+            all(&rows)?.into_iter().map(|loss| Answer::History(Ok(loss))).collect()
+        } else {
+            all(&rows)?.into_iter().map(|drops| Answer::Drops(Ok(drops))).collect()
+        };
+        answers.extend(asked.iter().map(|question| (*question).clone()).zip(values));
+        Ok(None)
     }
 
     /// How the server reads the query of an aggregate, and the one it was created with, deparsed under one search path.
@@ -196,4 +195,23 @@ fn text_error<T>(read: Result<T, Failure>) -> Result<Result<T, TextError>, Failu
         Err(failure) if failure.reason == Reason::DatabaseUnreachable || failure.class == Class::Bug => Err(failure),
         Err(Failure { class: _, reason, message }) => Ok(Err(TextError { reason, message })),
     }
+}
+
+fn changed() -> TextError {
+    TextError {
+        reason: Reason::Retrying,
+        message: "the object changed since the catalog was read; it is read again".into(),
+    }
+}
+
+/// Gives the error as the answer to all of these questions.
+fn refuse(asked: &[&Question], error: &TextError, answers: &mut Answers) -> Option<TextError> {
+    for question in asked {
+        let answer = match question {
+            Question::History { .. } => Answer::History(Err(error.clone())),
+            _ => Answer::Drops(Err(error.clone())),
+        };
+        answers.insert((*question).clone(), answer);
+    }
+    Some(error.clone())
 }

@@ -158,7 +158,16 @@ impl Planner<'_> {
             return;
         }
         let question = Question::History { aggregate: target.relation.clone(), start_offset: *start_offset };
-        let Some(Answer::History(Some(loss))) = self.ask(question) else { return };
+        let loss = match self.ask(question) {
+            Some(Answer::History(Ok(Some(loss)))) => loss,
+            Some(Answer::History(Err(error))) => {
+                draft.steps.truncate(before);
+                draft.block(error.reason, error.message);
+                return;
+            }
+            // Nothing is lost, or not known yet: then the plan has a question.
+            None | Some(_) => return,
+        };
         // Where the rows begin moves while a retention policy drops them; where the history begins does not.
         draft.needs_approval.push(format!("history from {}", loss.from));
         if let Some(step) = draft.steps.last_mut() {

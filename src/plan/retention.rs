@@ -71,8 +71,11 @@ impl Planner<'_> {
             return Draft::blocked(Verdict::WaitingOn(message));
         }
         let question = Question::Drops { relation: relation.clone(), older_than: target.drop_after };
-        let Some(Answer::Drops(drops)) = self.ask(question) else {
-            return Draft::default();
+        let drops = match self.ask(question) {
+            Some(Answer::Drops(Ok(drops))) => drops,
+            Some(Answer::Drops(Err(error))) => return Draft::rejected(error.reason, error.message),
+            // Not known yet: the plan has a question.
+            None | Some(_) => return Draft::default(),
         };
         if drops.percent() > f64::from(self.inputs.rules.max_immediate_drop_percent) {
             // The newest chunk moves with the clock. The oldest does so only where a policy in force goes on dropping;
