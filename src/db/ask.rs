@@ -12,7 +12,7 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Answer, Answers, Definition, Drops, Extension, Loss, Question, Table, TextError},
+    catalog::{Answer, Answers, Definition, Extension, Question, Table, TextError},
     error::{Class, Failure},
     sql,
 };
@@ -71,10 +71,7 @@ impl Session {
         }
         // One object that cannot be read must not keep the others from being asked about.
         for asked in [drops, histories] {
-            if let Some(failure) = self.ask_about(&asked, extension, answers).await?
-                && asked.len() > 1
-            {
-                tracing::debug!("asked one by one: {}", failure.message);
+            if !self.ask_about(&asked, extension, answers).await? && asked.len() > 1 {
                 for question in asked {
                     self.ask_about(&[question], extension, answers).await?;
                 }
@@ -97,13 +94,13 @@ impl Session {
     }
 
     /// Answers questions of one kind, about drops or about histories, by one query. A failure of that query is the answer
-    /// to each; it is returned too.
+    /// to each. Says whether it succeeded.
     async fn ask_about(
         &self,
         asked: &[&Question],
         extension: &Extension,
         answers: &mut Answers,
-    ) -> Result<Option<TextError>, Failure> {
+    ) -> Result<bool, Failure> {
         let (mut schemas, mut names, mut spans, mut histories) = (Vec::new(), Vec::new(), Vec::new(), false);
         for question in asked {
             let (relation, span) = match question {
@@ -117,7 +114,7 @@ impl Session {
             spans.push(span);
         }
         if spans.is_empty() {
-            return Ok(None);
+            return Ok(true);
         }
         let path = sql::set_search_path("SET LOCAL", std::slice::from_ref(&extension.schema));
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
@@ -125,8 +122,14 @@ impl Session {
         let query = if histories { HISTORY } else { DROPS };
         let rows = match text_error(self.rolled_back(&path, self.query(query, &parameters)).await)? {
             Ok(rows) if rows.len() == asked.len() => rows,
-            Ok(_) => return Ok(refuse(asked, &changed(), answers)),
-            Err(error) => return Ok(refuse(asked, &error, answers)),
+            Ok(_) => {
+                refuse(asked, &changed(), answers);
+                return Ok(false);
+            }
+            Err(error) => {
+                refuse(asked, &error, answers);
+                return Ok(false);
+            }
         };
         let values: Vec<Answer> = if histories {
             all(&rows)?.into_iter().map(|loss| Answer::History(Ok(loss))).collect()
@@ -134,7 +137,7 @@ impl Session {
             all(&rows)?.into_iter().map(|drops| Answer::Drops(Ok(drops))).collect()
         };
         answers.extend(asked.iter().map(|question| (*question).clone()).zip(values));
-        Ok(None)
+        Ok(true)
     }
 
     /// How the server reads the query of an aggregate, and the one it was created with, deparsed under one search path.
@@ -205,7 +208,7 @@ fn changed() -> TextError {
 }
 
 /// Gives the error as the answer to all of these questions.
-fn refuse(asked: &[&Question], error: &TextError, answers: &mut Answers) -> Option<TextError> {
+fn refuse(asked: &[&Question], error: &TextError, answers: &mut Answers) {
     for question in asked {
         let answer = match question {
             Question::History { .. } => Answer::History(Err(error.clone())),
@@ -213,5 +216,4 @@ fn refuse(asked: &[&Question], error: &TextError, answers: &mut Answers) -> Opti
         };
         answers.insert((*question).clone(), answer);
     }
-    Some(error.clone())
 }
