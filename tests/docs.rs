@@ -1,0 +1,193 @@
+//! The manual keeps up with the code: every reason, metric, flag and manifest that it must or does speak of.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use clap::CommandFactory;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use timescaledb_policy_operator::{
+    api::{
+        CompressionPolicy, ContinuousAggregate, GROUP, Hypertable, RetentionPolicy, TimescaleDatabase, status::Reason,
+    },
+    args::Arguments,
+    error::{Class, Failure},
+    metrics::{ApiWrite, Metrics},
+};
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// README.md and everything under docs/, with the path of each.
+fn pages() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("a folder of the manual") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![root.join("README.md").display().to_string()];
+    walk(&root.join("docs"), &mut paths);
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), read(path))).collect()
+}
+
+/// The fenced blocks of a language, indented ones too, with the line each begins at.
+fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
+    let (mut found, mut open) = (Vec::new(), None);
+    for (number, line) in page.lines().enumerate() {
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, Some(info)) => open = Some((info.trim() == language, number + 2, String::new())),
+            (None, None) => {}
+            (Some(_), Some(_)) => {
+                if let Some((true, start, text)) = open.take() {
+                    found.push((start, text));
+                }
+            }
+            (Some((_, _, text)), None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a fenced block has no end");
+    found
+}
+
+#[test]
+fn every_reason_has_its_section_in_the_order_of_the_enum() {
+    let page = read("docs/troubleshooting.md");
+    let mut fenced = false;
+    let headings = page.lines().filter(|line| {
+        fenced ^= line.trim_start().starts_with("```");
+        !fenced && line.starts_with("### ")
+    });
+    let headings: Vec<_> = headings.map(|line| line["### ".len()..].trim()).collect();
+    let reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(headings, reasons, "docs/troubleshooting.md (left) and api::status::Reason (right)");
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let metrics = Metrics::default();
+    // A series with labels shows once it was counted.
+    let failure = Failure::new(Class::Bug, Reason::InternalError, "");
+    metrics.pass(Some(&failure), Duration::ZERO);
+    metrics.step("add_policy", Some(&failure));
+    metrics.drift("Hypertable");
+    metrics.error(&failure);
+    metrics.api_write("Hypertable", ApiWrite::Status);
+    let text = metrics.text();
+
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        if let (Some("#"), Some("TYPE"), Some(name), Some(kind)) =
+            (words.next(), words.next(), words.next(), words.next())
+        {
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            names.insert(format!("{name}{suffix}"));
+        }
+    }
+    let registered = read("src/metrics.rs").matches("registry.register").count();
+    assert_eq!(names.len(), registered, "a metric that this test does not count up: {names:?}");
+
+    let page = read("docs/operate.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `timescaledb_policy_operator_"));
+    let documented: BTreeSet<_> =
+        rows.map(|row| format!("timescaledb_policy_operator_{}", row.split('`').next().unwrap_or_default())).collect();
+    assert_eq!(documented, names, "docs/operate.md (left) and Metrics (right)");
+}
+
+#[test]
+fn every_flag_of_run_is_documented_with_its_variable_and_default() {
+    let command = Arguments::command();
+    let run = command.find_subcommand("run").expect("the command `run`");
+    let page = read("docs/operate.md");
+    for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+        let flag = argument.get_long().expect("a flag has a long form");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `--{flag}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/operate.md has no row for --{flag}"));
+        let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+        let defaults = argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned());
+        for cell in variable.into_iter().chain(defaults) {
+            assert!(row.contains(&format!("| `{cell}` |")), "--{flag}: {cell} is not in {row}");
+        }
+    }
+}
+
+/// The manifest as its type, and back: nothing that was written may be missing.
+fn parse<K: DeserializeOwned + Serialize>(manifest: &Value) -> Result<(), String> {
+    let object: K = serde_json::from_value(manifest.clone()).map_err(|error| error.to_string())?;
+    let back = serde_json::to_value(object).map_err(|error| error.to_string())?;
+    match lost(manifest, &back, "") {
+        None => Ok(()),
+        Some(path) => Err(format!("{} has no field {path}", manifest["kind"])),
+    }
+}
+
+/// The first field of the manifest that did not come back.
+fn lost(manifest: &Value, back: &Value, path: &str) -> Option<String> {
+    match (manifest, back) {
+        (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            match read.get(name) {
+                None => Some(path),
+                Some(read) => lost(value, read, &path),
+            }
+        }),
+        (Value::Array(written), Value::Array(read)) => {
+            written.iter().zip(read).find_map(|(written, read)| lost(written, read, path))
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn every_manifest_of_the_manual_is_one() {
+    let mut seen = BTreeSet::new();
+    for (path, page) in pages() {
+        for (line, block) in blocks(&page, "yaml") {
+            if !block.contains(&format!("apiVersion: {GROUP}")) {
+                continue;
+            }
+            let fail = |error: String| -> ! { panic!("{path}:{line}: {error}") };
+            let manifests: Vec<Value> =
+                serde_saphyr::from_multiple(&block).unwrap_or_else(|error| fail(error.to_string()));
+            for manifest in manifests {
+                let kind = manifest["kind"].as_str().unwrap_or_default().to_owned();
+                let result = match kind.as_str() {
+                    "TimescaleDatabase" => parse::<TimescaleDatabase>(&manifest),
+                    "Hypertable" => parse::<Hypertable>(&manifest),
+                    "CompressionPolicy" => parse::<CompressionPolicy>(&manifest),
+                    "RetentionPolicy" => parse::<RetentionPolicy>(&manifest),
+                    "ContinuousAggregate" => parse::<ContinuousAggregate>(&manifest),
+                    other => Err(format!("\"{other}\" is not one of our kinds")),
+                };
+                result.unwrap_or_else(|error| fail(error));
+                seen.insert(kind);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 5, "the manual shows every kind: {seen:?}");
+}
+
+#[test]
+fn a_misspelt_field_is_found() {
+    let manifest = "{apiVersion: timescaledb-policy.io/v1alpha1, kind: Hypertable, metadata: {name: t}, spec: {databaseRef: {name: d}, table: t, timeColumn: ts, indexes: [{name: i, columns: [{name: c, ordr: Desc}]}]}}";
+    let manifest = serde_saphyr::from_str(manifest).expect("YAML");
+    assert_eq!(
+        parse::<Hypertable>(&manifest),
+        Err("\"Hypertable\" has no field .spec.indexes.columns.ordr".to_owned())
+    );
+}
