@@ -1,0 +1,242 @@
+//! Secrets, servers and sessions come and go; the operator never needs a restart, and one database never delays another.
+
+use super::{
+    database::Database,
+    manifests,
+    relay::{ClosedPort, Relay, deaf_port, mute_port},
+    stage::Stage,
+};
+use crate::support::{Error, Result};
+
+#[tokio::test]
+async fn a_secret_may_come_late_be_wrong_and_change_without_a_restart() -> Result<()> {
+    let mut stage = Stage::own("secrets").await?;
+    stage.start_operator_logging("trace").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    stage.apply(&[manifests::database("plant", ""), manifests::hypertable("readings", "")]).await?;
+    let (host, port, name) = database.address()?;
+    let port = port.to_string();
+    let address = [("host", host), ("port", &port), ("username", database.user())];
+    let with = |more: &[(&'static str, &'static str)]| [&address[..], more].concat();
+
+    let message = stage.says("timescaledatabase/plant", "SecretNotFound").await?;
+    assert!(message.contains("secret plant does not exist in namespace secrets; create it"), "{message}");
+    assert!(stage.says("hypertable/readings", "SecretNotFound").await?.contains("TimescaleDatabase plant"));
+
+    stage.secret_of("plant", &address).await?;
+    let says = async |reason, word| {
+        let with_word = stage.until("timescaledatabase/plant", word, |found| {
+            let ready = super::stage::condition(found, "Ready");
+            ready["reason"] == reason && ready["message"].as_str().is_some_and(|message| message.contains(word))
+        });
+        with_word.await.map(drop)
+    };
+    says("SecretNotFound", "it has no dbname; add the key dbname").await?;
+    let name = [("dbname", name)];
+    stage.secret_of("plant", &[&address[..], &name].concat()).await?;
+    says("SecretNotFound", "password").await?;
+    let wrong = with(&[("password", "a-wrong-word")]);
+    stage.secret_of("plant", &[&wrong[..], &name].concat()).await?;
+    says("AuthenticationFailed", "Check user and password in the connection secret").await?;
+    stage.secret(&database).await?;
+    stage.ready("timescaledatabase/plant hypertable/readings").await?;
+
+    // A session that is open is given up for the new secret too.
+    stage.secret_of("plant", &[&wrong[..], &name].concat()).await?;
+    stage.says("timescaledatabase/plant", "AuthenticationFailed").await?;
+    stage.secret(&database).await?;
+    stage.ready("timescaledatabase/plant hypertable/readings").await?;
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn resources_wait_for_their_database_to_be_described() -> Result<()> {
+    let stage = Stage::shared("described-late").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let policies = [manifests::hypertable("readings", ""), manifests::retention("readings", "dropAfter: 1 year")];
+    stage.apply(&policies).await?;
+    for object in ["hypertable/readings", "retentionpolicy/readings"] {
+        let message = stage.says(object, "DatabaseNotFound").await?;
+        assert!(message.contains("TimescaleDatabase plant does not exist in namespace described-late; create it"), "{message}");
+    }
+    stage.secret(&database).await?;
+    stage.apply(&[manifests::database("plant", "")]).await?;
+    stage.ready("timescaledatabase/plant hypertable/readings retentionpolicy/readings").await?;
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn a_server_may_start_after_the_resources_and_go_away_for_a_while() -> Result<()> {
+    let stage = Stage::shared("server-late").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let closed = ClosedPort::new()?;
+    let port = closed.port();
+    stage.secret_named("plant", &database, port).await?;
+    stage
+        .apply(&[
+            manifests::database("plant", ""),
+            manifests::hypertable("readings", "chunkInterval: 1 day"),
+            manifests::retention("readings", "dropAfter: 1 year"),
+        ])
+        .await?;
+    let message = stage.says("timescaledatabase/plant", "DatabaseUnreachable").await?;
+    assert!(message.contains(&format!(":{port}")), "{message}");
+    stage.says("retentionpolicy/readings", "DatabaseUnreachable").await?;
+    let relay = closed.open(&database)?;
+    let all = "timescaledatabase/plant hypertable/readings retentionpolicy/readings";
+    stage.ready(all).await?;
+
+    relay.close();
+    stage.says("timescaledatabase/plant", "DatabaseUnreachable").await?;
+    stage.patch("hypertable/readings", r#"{"chunkInterval": "2 days"}"#).await?;
+    stage.says("hypertable/readings", "DatabaseUnreachable").await?;
+    relay.open();
+    stage.ready(all).await?;
+    assert!(database.value::<bool>(&format!("SELECT {}", Database::chunks_span("readings", "2 days"))).await?);
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn a_connection_cut_in_a_step_leaves_the_step_done_once() -> Result<()> {
+    let stage = Stage::shared("cut-in-a-step").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let relay = Relay::to(&database).await?;
+    stage.secret_named("plant", &database, relay.port()).await?;
+    let spec = "connection: {secretRef: {name: plant}, tls: {mode: Disable}}, resyncInterval: 1s";
+    stage.apply(&[manifests::resource("TimescaleDatabase", "plant", spec)]).await?;
+    stage.ready("timescaledatabase/plant").await?;
+
+    // Done, and nobody was told.
+    relay.cut_at("COMMIT");
+    stage.apply(&[manifests::hypertable("readings", "")]).await?;
+    stage.ready("hypertable/readings").await?;
+    assert!(relay.has_cut());
+    // Perhaps done, perhaps not.
+    relay.cut_at("add_retention_policy(");
+    stage.apply(&[manifests::retention("readings", "dropAfter: 1 year")]).await?;
+    stage.ready("retentionpolicy/readings").await?;
+    assert!(relay.has_cut());
+    assert_eq!(database.policies("retention").await?, 1);
+    // The answer to a question.
+    relay.cut_at("CREATE TEMP");
+    stage.apply(&[manifests::aggregate("hourly", "readings", "1 hour", "realTime: true")]).await?;
+    stage.ready("continuousaggregate/hourly").await?;
+    assert!(relay.has_cut());
+    stage.delete(&[manifests::retention("readings", "dropAfter: 1 year")]).await?;
+    assert_eq!(database.policies("retention").await?, 0);
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn databases_that_do_not_answer_delay_no_other() -> Result<()> {
+    let stage = Stage::shared("dead-databases").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let closed = ClosedPort::new()?;
+    let (_mute, mute) = mute_port().await?;
+    let (_queue, _deaf, deaf) = deaf_port().await?;
+    let dead = [("closed", closed.port()), ("mute", mute), ("deaf", deaf)];
+    for (name, port) in dead {
+        stage.secret_named(name, &database, port).await?;
+    }
+    stage.apply(&dead.map(|(name, _)| manifests::database(name, ""))).await?;
+    stage.secret(&database).await?;
+    stage.apply(&[manifests::database("plant", ""), manifests::hypertable("readings", "chunkInterval: 1 hour")]).await?;
+    stage.ready("hypertable/readings").await?;
+    // More changes than there would be time for if each had to wait for one of them.
+    for hours in 2..20 {
+        stage.patch("hypertable/readings", &format!(r#"{{"chunkInterval": "{hours} hours"}}"#)).await?;
+        database.until(&Database::chunks_span("readings", &format!("{hours} hours"))).await?;
+    }
+    for (name, port) in dead {
+        let message = stage.says(&format!("timescaledatabase/{name}"), "DatabaseUnreachable").await?;
+        assert!(message.contains(&format!(":{port}")), "{name}: {message}");
+    }
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn a_missing_extension_is_named_and_awaited() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // its server is the extension
+    }
+    let stage = Stage::shared("extension").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let superuser = database.superuser().await?;
+    superuser.batch_execute("DROP EXTENSION timescaledb").await?;
+    stage.secret(&database).await?;
+    stage.apply(&[manifests::database("plant", ""), manifests::hypertable("readings", "")]).await?;
+    let message = stage.says("hypertable/readings", "ExtensionMissing").await?;
+    assert!(message.contains("CREATE EXTENSION timescaledb"), "{message}");
+    stage.says("timescaledatabase/plant", "ExtensionMissing").await?;
+    database.superuser().await?.batch_execute("CREATE EXTENSION timescaledb").await?;
+    stage.ready("timescaledatabase/plant hypertable/readings").await?;
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn a_server_that_became_read_only_is_left_alone_until_it_is_not() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // its settings belong to the connection
+    }
+    let stage = Stage::shared("read-only").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    stage.manage(&database, &[manifests::hypertable("readings", "chunkInterval: 1 day")]).await?;
+    let superuser = database.superuser().await?;
+    let switch = async |to: &str| {
+        let statements = format!(
+            "SET default_transaction_read_only = off; ALTER DATABASE {} SET default_transaction_read_only = {to};
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%'",
+            database.address()?.2
+        );
+        Ok::<_, Error>(superuser.batch_execute(&statements).await?)
+    };
+    switch("on").await?;
+    let message = stage.says("timescaledatabase/plant", "ReadOnly").await?;
+    assert!(message.contains("nothing is attempted"), "{message}");
+    stage.patch("hypertable/readings", r#"{"chunkInterval": "2 days"}"#).await?;
+    stage.says("hypertable/readings", "ReadOnly").await?;
+    switch("off").await?;
+    stage.ready("timescaledatabase/plant hypertable/readings").await?;
+    assert!(database.value::<bool>(&format!("SELECT {}", Database::chunks_span("readings", "2 days"))).await?);
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn a_table_that_the_application_uses_is_tried_again_and_blocks_nobody() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // one backend waits for no lock
+    }
+    let stage = Stage::shared("locked-table").await?;
+    let database = Database::start().await?;
+    database.run(&[manifests::table("readings"), manifests::table("other")].concat()).await?;
+    let mut application = database.connect().await?;
+    let transaction = application.transaction().await?;
+    transaction.batch_execute("INSERT INTO plant.readings VALUES (now(), 1, 1)").await?;
+    stage.secret(&database).await?;
+    let readings = manifests::hypertable("readings", "migrateData: true");
+    stage.apply(&[manifests::database("plant", ""), readings, manifests::hypertable("other", "")]).await?;
+    let message = stage.says("hypertable/readings", "LockTimeout").await?;
+    assert!(message.contains("plant.readings"), "{message}");
+    stage.ready("hypertable/other").await?;
+    // Nothing is queued in front of the application.
+    database.run("INSERT INTO plant.readings VALUES (now(), 2, 2)").await?;
+    transaction.commit().await?;
+    stage.ready("hypertable/readings").await?;
+    assert_eq!(database.value::<i64>("SELECT count(*) FROM plant.readings").await?, 2);
+    stage.end().await?;
+    database.end().await
+}
