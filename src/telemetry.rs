@@ -1,5 +1,7 @@
 //! Logs: one line per event on standard error, text or JSON.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -12,9 +14,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is left out whatever the filter: the client prints whole response bodies, which can hold what is secret, and the
-/// driver repeats the server's notices.
-const LEFT_OUT: [&str; 2] = ["kube_client=error", "tokio_postgres=warn"];
+/// What is left out whatever the filter: the client prints whole response bodies, which can hold what is secret, its
+/// runtime repeats what the controller says of a watch, and the driver the server's notices.
+const LEFT_OUT: [&str; 3] = ["kube_client=error", "kube_runtime=error", "tokio_postgres=warn"];
 
 /// Starts logging with a filter in `tracing`'s syntax, for example `info,timescaledb_policy_operator=debug`.
 ///
@@ -27,7 +29,10 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     }
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false)).init();
+        }
         LogFormat::Json => registry.with(fmt::layer().with_writer(std::io::stderr).json().flatten_event(true)).init(),
     }
     Ok(())

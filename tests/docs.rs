@@ -1,6 +1,12 @@
 //! The manual keeps up with the code: every reason, metric, flag and manifest that it must or does speak of.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::CommandFactory;
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,28 +20,29 @@ use timescaledb_policy_operator::{
     metrics::{ApiWrite, Metrics},
 };
 
-fn read(path: impl AsRef<Path>) -> String {
+type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
+
+fn read(path: impl AsRef<Path>) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// README.md and everything under docs/, with the path of each.
-fn pages() -> Vec<(String, String)> {
-    fn walk(folder: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).expect("a folder of the manual") {
-            let path = entry.expect("an entry").path();
+/// README.md and everything under docs/.
+fn pages() -> Result<Vec<PathBuf>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut pages, mut folders) = (vec![root.join("README.md")], vec![root.join("docs")]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
             if path.is_dir() {
-                walk(&path, found);
+                folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
-                found.push(path.display().to_string());
+                pages.push(path);
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = vec![root.join("README.md").display().to_string()];
-    walk(&root.join("docs"), &mut paths);
-    paths.sort();
-    paths.into_iter().map(|path| (path.clone(), read(path))).collect()
+    pages.sort();
+    Ok(pages)
 }
 
 /// The fenced blocks of a language, indented ones too, with the line each begins at.
@@ -61,8 +68,8 @@ fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn every_reason_has_its_section_in_the_order_of_the_enum() {
-    let page = read("docs/troubleshooting.md");
+fn every_reason_has_its_section_in_the_order_of_the_enum() -> Result {
+    let page = read("docs/troubleshooting.md")?;
     let mut fenced = false;
     let headings = page.lines().filter(|line| {
         fenced ^= line.trim_start().starts_with("```");
@@ -71,10 +78,11 @@ fn every_reason_has_its_section_in_the_order_of_the_enum() {
     let headings: Vec<_> = headings.map(|line| line["### ".len()..].trim()).collect();
     let reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(headings, reasons, "docs/troubleshooting.md (left) and api::status::Reason (right)");
+    Ok(())
 }
 
 #[test]
-fn every_metric_is_documented_and_no_other() {
+fn every_metric_is_documented_and_no_other() -> Result {
     let metrics = Metrics::default();
     // A series with labels shows once it was counted.
     let failure = Failure::new(Class::Bug, Reason::InternalError, "");
@@ -99,21 +107,22 @@ fn every_metric_is_documented_and_no_other() {
             names.insert(format!("{name}{suffix}"));
         }
     }
-    let registered = read("src/metrics.rs").matches("registry.register").count();
+    let registered = read("src/metrics.rs")?.matches("registry.register").count();
     assert_eq!(names.len(), registered, "a metric that this test does not count up: {names:?}");
 
-    let page = read("docs/operate.md");
+    let page = read("docs/operate.md")?;
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `timescaledb_policy_operator_"));
     let documented: BTreeSet<_> =
         rows.map(|row| format!("timescaledb_policy_operator_{}", row.split('`').next().unwrap_or_default())).collect();
     assert_eq!(documented, names, "docs/operate.md (left) and Metrics (right)");
+    Ok(())
 }
 
 #[test]
-fn every_flag_of_run_is_documented_with_its_variable_and_default() {
+fn every_flag_of_run_is_documented_with_its_variable_and_default() -> Result {
     let command = Arguments::command();
     let run = command.find_subcommand("run").expect("the command `run`");
-    let page = read("docs/operate.md");
+    let page = read("docs/operate.md")?;
     for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
         let flag = argument.get_long().expect("a flag has a long form");
         let row = page.lines().find(|line| line.starts_with(&format!("| `--{flag}` |")));
@@ -124,6 +133,7 @@ fn every_flag_of_run_is_documented_with_its_variable_and_default() {
             assert!(row.contains(&format!("| `{cell}` |")), "--{flag}: {cell} is not in {row}");
         }
     }
+    Ok(())
 }
 
 /// The manifest as its type, and back: nothing that was written may be missing.
@@ -154,16 +164,15 @@ fn lost(manifest: &Value, back: &Value, path: &str) -> Option<String> {
 }
 
 #[test]
-fn every_manifest_of_the_manual_is_one() {
+fn every_manifest_of_the_manual_is_one() -> Result {
     let mut seen = BTreeSet::new();
-    for (path, page) in pages() {
-        for (line, block) in blocks(&page, "yaml") {
+    for path in pages()? {
+        for (line, block) in blocks(&read(&path)?, "yaml") {
             if !block.contains(&format!("apiVersion: {GROUP}")) {
                 continue;
             }
-            let fail = |error: String| -> ! { panic!("{path}:{line}: {error}") };
-            let manifests: Vec<Value> =
-                serde_saphyr::from_multiple(&block).unwrap_or_else(|error| fail(error.to_string()));
+            let at = |error: String| format!("{}:{line}: {error}", path.display());
+            let manifests: Vec<Value> = serde_saphyr::from_multiple(&block).map_err(|error| at(error.to_string()))?;
             for manifest in manifests {
                 let kind = manifest["kind"].as_str().unwrap_or_default().to_owned();
                 let result = match kind.as_str() {
@@ -174,20 +183,22 @@ fn every_manifest_of_the_manual_is_one() {
                     "ContinuousAggregate" => parse::<ContinuousAggregate>(&manifest),
                     other => Err(format!("\"{other}\" is not one of our kinds")),
                 };
-                result.unwrap_or_else(|error| fail(error));
+                result.map_err(at)?;
                 seen.insert(kind);
             }
         }
     }
     assert_eq!(seen.len(), 5, "the manual shows every kind: {seen:?}");
+    Ok(())
 }
 
 #[test]
-fn a_misspelt_field_is_found() {
+fn a_misspelt_field_is_found() -> Result {
     let manifest = "{apiVersion: timescaledb-policy.io/v1alpha1, kind: Hypertable, metadata: {name: t}, spec: {databaseRef: {name: d}, table: t, timeColumn: ts, indexes: [{name: i, columns: [{name: c, ordr: Desc}]}]}}";
-    let manifest = serde_saphyr::from_str(manifest).expect("YAML");
+    let manifest = serde_saphyr::from_str(manifest)?;
     assert_eq!(
         parse::<Hypertable>(&manifest),
         Err("\"Hypertable\" has no field .spec.indexes.columns.ordr".to_owned())
     );
+    Ok(())
 }

@@ -203,7 +203,9 @@ proptest! {
                 drops.oldest = Some("2020-02-02T00:00:00Z".parse().expect("a time"));
             }
             let stale = matches!(plan(&moved, &approved).verdicts.get(id), Some(Verdict::NeedsApproval(held)) if held.stale_approval.as_ref() == Some(digest));
-            prop_assert!(stale, "the approval outlived the catalog it was given on");
+            // A policy in force goes on dropping what is oldest: that alone makes nobody's approval stale.
+            let new = statements.iter().any(|text| text.contains("add_retention_policy"));
+            prop_assert!(stale || !new, "the approval outlived the catalog it was given on");
         }
     }
 

@@ -28,10 +28,13 @@ const NAMESPACE: &str = "factory";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let stop = tokio::signal::ctrl_c();
-    let result = tokio::select! {
-        result = demo() => result,
-        _ = stop => Err("interrupted".into()),
+    let shown = tokio::select! {
+        shown = show() => shown,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    };
+    let result = match shown {
+        Ok(running) => running.keep().await,
+        Err(error) => Err(error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,7 +45,16 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo() -> Result<()> {
+/// All that goes on running when everything has been shown.
+struct Running {
+    api: ApiServer,
+    database: TimescaleDb,
+    operator: Guarded,
+    metrics: String,
+    _logs: Folder,
+}
+
+async fn show() -> Result<Running> {
     let started = Instant::now();
     headline("A Kubernetes API server and a TimescaleDB start on this machine");
     let (api, database) = tokio::try_join!(ApiServer::start(), TimescaleDb::start())?;
@@ -125,20 +137,28 @@ async fn demo() -> Result<()> {
     ])?;
 
     println!("\nDone in {:.0} seconds.", started.elapsed().as_secs_f64());
-    if std::env::var("DEMO_ONESHOT").is_ok_and(|v| v == "1") {
-        println!("DEMO_ONESHOT=1: everything stops.");
-        return stop(operator, database).await;
+    Ok(Running { api, database, operator, metrics, _logs: logs })
+}
+
+impl Running {
+    /// Says how to go on, waits for Ctrl-C unless this is to end by itself, and stops everything.
+    async fn keep(self) -> Result<()> {
+        let Self { api, database, operator, metrics, _logs } = self;
+        if std::env::var("DEMO_ONESHOT").is_ok_and(|v| v == "1") {
+            println!("DEMO_ONESHOT=1: everything stops.");
+            return stop(operator, database).await;
+        }
+        let kubectl = support_kubectl(&api);
+        println!("\nEverything keeps running. In another terminal:\n");
+        println!("  export KUBECONFIG={}", api.kubeconfig_path().display());
+        println!("  {kubectl} get -n {NAMESPACE} {ALL_KINDS}");
+        println!("  {kubectl} edit -n {NAMESPACE} hypertable metric-hist");
+        println!("  psql '{}'", database.url());
+        println!("  curl http://{metrics}/metrics\n");
+        println!("What to do next: docs/guide/. Ctrl-C stops and removes it all.");
+        tokio::signal::ctrl_c().await?;
+        stop(operator, database).await
     }
-    let kubectl = support_kubectl(&api);
-    println!("\nEverything keeps running. In another terminal:\n");
-    println!("  export KUBECONFIG={}", api.kubeconfig_path().display());
-    println!("  {kubectl} get -n {NAMESPACE} {ALL_KINDS}");
-    println!("  {kubectl} edit -n {NAMESPACE} hypertable metric-hist");
-    println!("  psql '{}'", database.url());
-    println!("  curl http://{metrics}/metrics\n");
-    println!("What to do next: docs/guide/. Ctrl-C stops and removes it all.");
-    tokio::signal::ctrl_c().await?;
-    stop(operator, database).await
 }
 
 /// The policies as TimescaleDB shows them.

@@ -5,12 +5,19 @@ use std::{
     time::Instant,
 };
 
-use super::{attached::Member, pass::Pass, report::Note, state::Ended};
+use futures::{StreamExt, stream};
+
+use super::{
+    attached::{CONCURRENT_WRITES, Member},
+    pass::Pass,
+    report::Note,
+    state::Ended,
+};
 use crate::{
-    api::status::Reason,
+    api::{status::Reason, timescale_database::Mode},
     catalog::Extension,
     db::Session,
-    desired::ResourceId,
+    desired::{Desired, Intent, ResourceId},
     error::{self, Class, Failure},
     plan::step::Step,
     sql,
@@ -46,11 +53,6 @@ impl Applying<'_, '_> {
                 unfinished.insert(claim.clone());
                 continue;
             }
-            if let Err(failure) = self.hold_on(claim).await {
-                self.pass.fail(claim, failure);
-                unfinished.insert(claim.clone());
-                continue;
-            }
             let (any, progress) = self.quick(mine).await;
             changed |= any;
             match progress {
@@ -79,21 +81,6 @@ impl Applying<'_, '_> {
         true
     }
 
-    /// What will have to be undone must hold its finalizer before it is done, and its database too.
-    async fn hold_on(&mut self, claim: &ResourceId) -> Result<(), Failure> {
-        let member = self.pass.members.get(claim);
-        let Some(member) = member.filter(|m| m.needs_release() && !m.has_finalizer() && !m.is_deleting()) else {
-            return Ok(());
-        };
-        let reporter = &self.pass.context.reporter;
-        if !self.pass.held {
-            reporter.finalize(self.pass.database, true).await?;
-        }
-        member.finalize(reporter, true).await?;
-        self.pass.held = true;
-        Ok(())
-    }
-
     /// Carries out the steps up to the first long one. Also says whether any was.
     async fn quick<'s>(&mut self, steps: &'s [&'s Step]) -> (bool, Progress<'s>) {
         for (i, step) in steps.iter().enumerate() {
@@ -103,7 +90,10 @@ impl Applying<'_, '_> {
             let outcome = self.session.apply(step, self.extension).await;
             self.pass.context.metrics.step(step.action.name(), outcome.as_ref().err());
             match outcome {
-                Ok(()) => self.pass.note_applied(step, self.extension),
+                Ok(()) => {
+                    let drifted = self.pass.has_drifted(&step.claim);
+                    self.pass.note_applied(step, self.extension, drifted);
+                }
                 Err(failure) => {
                     self.pass.fail(&step.claim, failure);
                     return (i > 0, Progress::Failed);
@@ -128,17 +118,47 @@ impl Applying<'_, '_> {
         let steps: Vec<Step> = steps.iter().map(|step| (*step).clone()).collect();
         tracing::info!(%claim, steps = steps.len(), "long steps start: {}", steps[0].change);
         let wake = self.pass.context.waker(self.pass.database);
-        self.pass.state.start(claim.clone(), steps, self.extension.clone(), &self.pass.context.metrics, wake);
+        let drifted = self.pass.has_drifted(claim);
+        self.pass.state.start(claim.clone(), steps, self.extension.clone(), drifted, &self.pass.context.metrics, wake);
         true
     }
 }
 
 impl Pass<'_> {
+    /// What will have to be undone must hold its finalizer before it is done or adopted, and its database before that. In
+    /// `Observe` mode nothing is ever undone.
+    pub(super) async fn hold_on(&mut self, desired: &Desired) {
+        if self.database.spec.mode == Mode::Observe {
+            return;
+        }
+        let wanted =
+            desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))).map(|claim| &claim.id);
+        let unheld =
+            |id: &ResourceId| self.members.get(id).filter(|m| m.needs_release() && !m.has_finalizer()).cloned();
+        let unheld: Vec<_> = wanted.filter_map(|id| Some((id, unheld(id)?))).collect();
+        if unheld.is_empty() {
+            return;
+        }
+        let reporter = &self.context.reporter;
+        let database = if self.held { Ok(()) } else { reporter.finalize(self.database, true).await };
+        self.held |= database.is_ok();
+        let hold = async |(id, member): (&ResourceId, Member)| match &database {
+            Ok(()) => (id.clone(), member.finalize(reporter, true).await),
+            Err(failure) => (id.clone(), Err(failure.clone())),
+        };
+        let results: Vec<_> = stream::iter(unheld).map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
+        for (id, result) in results {
+            if let Err(failure) = result {
+                self.fail(&id, failure);
+            }
+        }
+    }
+
     /// Takes note of the long steps that have ended since the last pass.
     pub(super) fn take_ended(&mut self) {
-        for Ended { claim, applied, extension, failure } in self.state.take_ended() {
+        for Ended { claim, applied, extension, drifted, failure } in self.state.take_ended() {
             for step in &applied {
-                self.note_applied(step, &extension);
+                self.note_applied(step, &extension, drifted);
             }
             match failure {
                 Some(failure) => self.fail(&claim, failure),
@@ -161,12 +181,14 @@ impl Pass<'_> {
         self.findings.failures.insert(claim.clone(), failure);
     }
 
-    /// One event for all steps of a claim: what changed, with the SQL. A change of what was in sync at this generation
-    /// corrects drift.
-    fn note_applied(&mut self, step: &Step, extension: &Extension) {
-        let member = self.members.get(&step.claim);
-        let drifted = member.is_some_and(Member::was_in_sync);
-        let reason = match member {
+    /// What is about to change was in sync at this generation: then it is drift that is corrected.
+    fn has_drifted(&self, claim: &ResourceId) -> bool {
+        self.members.get(claim).is_some_and(Member::was_in_sync)
+    }
+
+    /// One event for all steps of a claim: what changed, with the SQL.
+    fn note_applied(&mut self, step: &Step, extension: &Extension, drifted: bool) {
+        let reason = match self.members.get(&step.claim) {
             Some(member) if member.is_deleting() => Reason::Released,
             _ if drifted => Reason::DriftCorrected,
             _ => Reason::Applied,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Writes to the API under way at once for one database.
-const CONCURRENT_WRITES: usize = 8;
+pub const CONCURRENT_WRITES: usize = 8;
 
 /// One resource of any kind.
 #[derive(Clone)]

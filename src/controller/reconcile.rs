@@ -113,6 +113,7 @@ impl Pass<'_> {
         let rules = desired::rules(self.database);
         let session = self.connect().await?;
         self.take_ended();
+        self.hold_on(desired).await;
         let with_indexes = relations_with_indexes(desired);
         let mut done = Vec::new();
         for round in 1.. {

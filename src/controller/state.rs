@@ -66,6 +66,8 @@ pub struct Ended {
     pub applied: Vec<Step>,
     /// The extension they were carried out with.
     pub extension: Extension,
+    /// They corrected drift.
+    pub drifted: bool,
     /// Why the rest was not.
     pub failure: Option<Failure>,
 }
@@ -124,6 +126,7 @@ impl State {
         claim: ResourceId,
         steps: Vec<Step>,
         extension: Extension,
+        drifted: bool,
         metrics: &Metrics,
         wake: impl FnOnce() + Send + 'static,
     ) {
@@ -135,7 +138,7 @@ impl State {
             let _gauge = GaugeGuard::new(&metrics);
             let mut applied = Vec::new();
             let failure = carry_out(steps, &endpoint, &extension, &metrics, &mut applied).await.err();
-            lock(&ended).push(Ended { claim, applied, extension, failure });
+            lock(&ended).push(Ended { claim, applied, extension, drifted, failure });
             wake();
         });
         self.running.insert(id, Running { what, task: task.abort_handle() });

@@ -48,7 +48,7 @@ pub fn endpoint(
     };
     let mut config = match text(&["fqdn-uri", "uri"])? {
         // The error is left out: it can quote the text, and the text holds the password.
-        Some(uri) => Config::from_str(&uri).map_err(|_| {
+        Some(uri) => Config::from_str(&without_tls(&uri)).map_err(|_| {
             invalid(name, "the uri does not parse; write postgresql://user:password@host:port/database")
         })?,
         None => Config::new(),
@@ -97,6 +97,13 @@ pub fn endpoint(
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
     Ok(Endpoint { config, tls: connection.tls.mode, ca })
+}
+
+/// The URI without its `ssl…` parameters: `spec.connection.tls` says how much is demanded of the server.
+fn without_tls(uri: &str) -> String {
+    let Some((address, parameters)) = uri.split_once('?') else { return uri.to_owned() };
+    let kept: Vec<_> = parameters.split('&').filter(|pair| !pair.starts_with("ssl")).collect();
+    if kept.is_empty() { address.to_owned() } else { format!("{address}?{}", kept.join("&")) }
 }
 
 fn invalid(name: &str, problem: &str) -> Failure {
@@ -196,6 +203,12 @@ mod tests {
         assert_eq!(config.get_hosts(), [Host::Tcp("other".into())]);
         assert_eq!((config.get_ports(), config.get_dbname(), config.get_user()), (&[2][..], Some("e"), Some("u")));
         assert_eq!(config.get_password(), Some(&b"p"[..]));
+    }
+
+    #[test]
+    fn what_a_uri_says_of_tls_is_left_to_the_spec() {
+        let secret = secret(&[("uri", "postgres://u:p@h/d?sslmode=verify-full&connect_timeout=3&sslrootcert=/ca")]);
+        assert_eq!(endpoint(&connection(), &secret, None).unwrap().config.get_dbname(), Some("d"));
     }
 
     #[test]

@@ -167,6 +167,12 @@ fn connect_failure(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Failur
     let doing =
         format!("cannot connect to {} as {}", address(endpoint), endpoint.config.get_user().unwrap_or_default());
     let failure = sqlstate::failure(&doing, error);
+    let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    if error.as_db_error().is_none() && !io && endpoint.config.get_password().is_none() {
+        let message =
+            format!("{}. The secret has no password: add the key password, or a uri that holds it", failure.message);
+        return Failure::new(Class::User, Reason::SecretNotFound, message);
+    }
     // A wrong certificate does not pass by itself; a name that does not resolve or a closed port may.
     if error.as_db_error().is_none() && failure.message.contains("certificate") {
         let message = format!(

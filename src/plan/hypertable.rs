@@ -104,6 +104,16 @@ impl Planner<'_> {
     #[allow(clippy::unused_self, reason = "one of the diffs of a claim, called like its siblings")]
     fn space(&self, claim: &Claim, target: &HypertableTarget, live: &Hypertable, draft: &mut Draft) {
         let relation = &target.relation;
+        let listed = |column: &SqlName| target.space.is_empty() || target.space.iter().any(|(c, _)| c == column);
+        if let Some(extra) = live.dimensions.iter().skip(1).find(|d| !listed(&d.column)) {
+            let message = format!(
+                "spec.spacePartitions: {relation} is also partitioned by {} in {}; TimescaleDB cannot remove a dimension, add it to the list",
+                extra.column, extra.partitioning
+            );
+            draft.block(Reason::InvalidSpec, message);
+            // A renamed column would otherwise add a dimension that cannot be removed again.
+            return;
+        }
         for (column, wanted) in &target.space {
             let (column, wanted) = (column.clone(), *wanted);
             let found = live.dimensions.iter().find(|d| d.column == column).map(|d| &d.partitioning);
@@ -128,14 +138,6 @@ impl Planner<'_> {
                     draft.steps.push(step(claim, action, change));
                 }
             }
-        }
-        let listed = |column: &SqlName| target.space.is_empty() || target.space.iter().any(|(c, _)| c == column);
-        if let Some(extra) = live.dimensions.iter().skip(1).find(|d| !listed(&d.column)) {
-            let message = format!(
-                "spec.spacePartitions: {relation} is also partitioned by {} in {}; TimescaleDB cannot remove a dimension, add it to the list",
-                extra.column, extra.partitioning
-            );
-            draft.block(Reason::InvalidSpec, message);
         }
     }
 

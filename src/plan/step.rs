@@ -64,12 +64,12 @@ impl fmt::Display for Hazard {
         match self {
             Self::DeletesData(drops) => {
                 let Drops { chunks, of, rows, bytes, oldest, newest } = drops;
-                write!(
-                    f,
-                    "deletes data: {chunks} of {of} chunks ({:.0} %), about {rows} rows, {}",
-                    drops.percent(),
-                    bytes_text(*bytes)
-                )?;
+                write!(f, "deletes data: {chunks} of {of} chunks ({:.0} %), ", drops.percent())?;
+                // Chunks that were never analyzed count as empty: no estimate is better than a wrong one.
+                if *rows > 0 {
+                    write!(f, "about {rows} rows, ")?;
+                }
+                f.write_str(&bytes_text(*bytes))?;
                 match (oldest, newest) {
                     (Some(oldest), Some(newest)) => write!(f, ", from {oldest} to {newest}"),
                     _ => Ok(()),

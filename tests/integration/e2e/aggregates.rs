@@ -42,7 +42,11 @@ async fn aggregates_on_aggregates_come_and_go_in_the_order_they_need() -> Result
     stage.manage(&database, &all).await?;
     assert_eq!(stage.events("continuousaggregate/by-day", "Applied").await?.len(), 1);
     stage.delete(&all[..2]).await?;
-    assert!(database.value::<bool>("SELECT to_regclass('plant.by_day') IS NULL AND to_regclass('plant.hourly') IS NULL").await?);
+    assert!(
+        database
+            .value::<bool>("SELECT to_regclass('plant.by_day') IS NULL AND to_regclass('plant.hourly') IS NULL")
+            .await?
+    );
     stage.end().await?;
     database.end().await
 }

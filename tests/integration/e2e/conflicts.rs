@@ -11,7 +11,8 @@ use crate::support::Result;
 
 /// Waits until what is created next is younger than the object: the API server counts in seconds.
 async fn older(stage: &Stage, object: &str) -> Result<()> {
-    let created: Timestamp = stage.get(object).await?["metadata"]["creationTimestamp"].as_str().unwrap_or("").parse()?;
+    let created: Timestamp =
+        stage.get(object).await?["metadata"]["creationTimestamp"].as_str().unwrap_or("").parse()?;
     eventually("the next second", async || Ok((Timestamp::now().as_second() > created.as_second()).then_some(()))).await
 }
 
@@ -86,7 +87,9 @@ async fn of_two_hypertables_the_older_has_the_table_until_it_goes() -> Result<()
     let database = Database::start().await?;
     database.run(&manifests::table("readings")).await?;
     let of_readings = |name: &str, interval: &str| {
-        let spec = format!("databaseRef: {{name: plant}}, schema: plant, table: readings, timeColumn: ts, chunkInterval: {interval}");
+        let spec = format!(
+            "databaseRef: {{name: plant}}, schema: plant, table: readings, timeColumn: ts, chunkInterval: {interval}"
+        );
         manifests::resource("Hypertable", name, &spec)
     };
     let winner = of_readings("winner", "1 day");

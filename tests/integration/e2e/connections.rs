@@ -60,7 +60,10 @@ async fn resources_wait_for_their_database_to_be_described() -> Result<()> {
     stage.apply(&policies).await?;
     for object in ["hypertable/readings", "retentionpolicy/readings"] {
         let message = stage.says(object, "DatabaseNotFound").await?;
-        assert!(message.contains("TimescaleDatabase plant does not exist in namespace described-late; create it"), "{message}");
+        assert!(
+            message.contains("TimescaleDatabase plant does not exist in namespace described-late; create it"),
+            "{message}"
+        );
     }
     stage.secret(&database).await?;
     stage.apply(&[manifests::database("plant", "")]).await?;
@@ -149,7 +152,9 @@ async fn databases_that_do_not_answer_delay_no_other() -> Result<()> {
     }
     stage.apply(&dead.map(|(name, _)| manifests::database(name, ""))).await?;
     stage.secret(&database).await?;
-    stage.apply(&[manifests::database("plant", ""), manifests::hypertable("readings", "chunkInterval: 1 hour")]).await?;
+    stage
+        .apply(&[manifests::database("plant", ""), manifests::hypertable("readings", "chunkInterval: 1 hour")])
+        .await?;
     stage.ready("hypertable/readings").await?;
     // More changes than there would be time for if each had to wait for one of them.
     for hours in 2..20 {

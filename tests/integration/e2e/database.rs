@@ -42,7 +42,8 @@ impl Database {
         };
         let admin = server.connect().await?;
         let (user, password) = if Self::is_native() {
-            let (user, password) = (format!("plant_{:08x}", fastrand::u32(..)), format!("word-{:016x}", fastrand::u64(..)));
+            let (user, password) =
+                (format!("plant_{:08x}", fastrand::u32(..)), format!("word-{:016x}", fastrand::u64(..)));
             admin.batch_execute(&format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")).await?;
             (user, password)
         } else {
@@ -105,7 +106,8 @@ impl Database {
 
     /// Waits until the condition holds.
     pub async fn until(&self, condition: &str) -> Result<()> {
-        eventually(condition, async || Ok(self.value::<bool>(&format!("SELECT {condition}")).await?.then_some(()))).await
+        eventually(condition, async || Ok(self.value::<bool>(&format!("SELECT {condition}")).await?.then_some(())))
+            .await
     }
 
     /// How many policies there are: `retention`, `compression` or `refresh_continuous_aggregate`.

@@ -21,8 +21,10 @@ async fn a_deleted_policy_goes_or_is_retained_and_the_rows_stay() -> Result<()> 
     let stage = Stage::shared("delete-policy").await?;
     let database = Database::start().await?;
     database.run(&manifests::table_of_days("readings", 10)).await?;
-    let (retention, compression) =
-        (manifests::retention("readings", "dropAfter: 1 year"), manifests::compression("readings", "deletionPolicy: Retain"));
+    let (retention, compression) = (
+        manifests::retention("readings", "dropAfter: 1 year"),
+        manifests::compression("readings", "deletionPolicy: Retain"),
+    );
     stage.manage(&database, &[readings(), retention.clone(), compression.clone()]).await?;
     let data: String = database.value(DATA).await?;
 

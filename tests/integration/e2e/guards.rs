@@ -22,14 +22,21 @@ async fn retention_beyond_the_guard_waits_for_the_approval_of_exactly_its_plan()
     let held = stage.get(object).await?;
     let first = digest(&held);
     let plan = &held["status"]["plan"];
-    assert!(plan["hazards"][0].as_str().is_some_and(|text| text.contains("deletes data") && text.contains("rows")), "{plan}");
+    assert!(
+        plan["hazards"][0].as_str().is_some_and(|text| text.contains("deletes data") && text.contains("rows")),
+        "{plan}"
+    );
     assert!(plan["statements"][0].as_str().is_some_and(|text| text.contains("add_retention_policy(")), "{plan}");
     assert_eq!(kstatus::of(&held), "Failed");
     assert_eq!(database.policies("retention").await?, 0);
 
     // An approval of something else is none.
     stage.kubectl("annotate retentionpolicy readings timescaledb-policy.io/approve=0123456789ab").await?;
-    stage.until(object, "the approval is for another plan", |found| message(found).contains("(0123456789ab) is for another plan")).await?;
+    stage
+        .until(object, "the approval is for another plan", |found| {
+            message(found).contains("(0123456789ab) is for another plan")
+        })
+        .await?;
     assert_eq!(database.policies("retention").await?, 0);
 
     // The message says what to type.
@@ -39,7 +46,9 @@ async fn retention_beyond_the_guard_waits_for_the_approval_of_exactly_its_plan()
     assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("readings", "6 days"))).await?);
     if Database::is_native() {
         // The job runs at once: what it drops changes the next plan.
-        database.until("NOT EXISTS (SELECT FROM public.show_chunks('plant.readings', older_than => interval '6 days'))").await?;
+        database
+            .until("NOT EXISTS (SELECT FROM public.show_chunks('plant.readings', older_than => interval '6 days'))")
+            .await?;
     }
 
     // Less is another plan.
@@ -94,7 +103,10 @@ async fn observe_mode_shows_what_enforce_mode_then_does() -> Result<()> {
         stage.says(object, "DriftObserved").await?;
         let found = stage.get(object).await?;
         assert_eq!(condition(&found, "Drifted")["status"], "True", "{object}");
-        assert!(found["status"]["plan"]["statements"][0].as_str().is_some_and(|text| text.contains(statement)), "{found}");
+        assert!(
+            found["status"]["plan"]["statements"][0].as_str().is_some_and(|text| text.contains(statement)),
+            "{found}"
+        );
         assert!(found["status"]["plan"]["digest"].is_null(), "there is nothing to approve: {found}");
         assert_eq!(kstatus::of(&found), "Failed", "{object}");
     }

@@ -23,7 +23,12 @@ async fn what_is_applied_in_one_go_becomes_ready_and_tells_what_was_done() -> Re
             manifests::hypertable("readings", &format!("chunkInterval: 1 day, migrateData: true, indexes: [{index}]")),
             manifests::compression("readings", "segmentBy: [sensor]"),
             manifests::retention("readings", "dropAfter: 1 year"),
-            manifests::aggregate("hourly", "readings", "1 hour", "realTime: true, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}"),
+            manifests::aggregate(
+                "hourly",
+                "readings",
+                "1 hour",
+                "realTime: true, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}",
+            ),
         ])
         .await?;
     stage.ready(&format!("--all {}", KINDS.join(","))).await?;
@@ -38,7 +43,8 @@ async fn what_is_applied_in_one_go_becomes_ready_and_tells_what_was_done() -> Re
 
     // kubectl says so.
     let row = table_row(&stage.kubectl("get hypertables").await?)?;
-    let columns: Vec<_> = "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE".split(' ').collect();
+    let columns: Vec<_> =
+        "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE".split(' ').collect();
     assert_eq!(row.iter().map(|(header, _)| header.as_str()).collect::<Vec<_>>(), columns);
     let cells: BTreeMap<_, _> = row.iter().map(|(header, cell)| (header.as_str(), cell.as_str())).collect();
     for (header, cell) in [
@@ -130,7 +136,9 @@ async fn drift_is_corrected_within_a_resync_and_counted() -> Result<()> {
         )
         .await?;
     database.until(&Database::chunks_span("readings", "1 day")).await?;
-    database.until("(SELECT scheduled FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression')").await?;
+    database
+        .until("(SELECT scheduled FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression')")
+        .await?;
     database.until(&Database::drops_after("readings", "1 year")).await?;
     database.until("(SELECT schedule_interval = '1 hour' FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate')").await?;
     database.until("(SELECT NOT materialized_only FROM timescaledb_information.continuous_aggregates WHERE view_name = 'daily')").await?;

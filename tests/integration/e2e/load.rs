@@ -120,7 +120,9 @@ async fn a_long_conversion_says_so_and_holds_up_nothing() -> Result<()> {
     if Database::is_native() {
         let message = stage.says("hypertable/readings", "InProgress").await?;
         assert!(message.contains("plant.readings"), "{message}");
-        stage.apply(&[manifests::hypertable("other", "chunkInterval: 1 day"), manifests::compression("other", "")]).await?;
+        stage
+            .apply(&[manifests::hypertable("other", "chunkInterval: 1 day"), manifests::compression("other", "")])
+            .await?;
         stage.ready("hypertable/other compressionpolicy/other").await?;
         stage.says("hypertable/readings", "InProgress").await?;
         assert_eq!(condition(&stage.get("hypertable/readings").await?, "Reconciling")["status"], "True");

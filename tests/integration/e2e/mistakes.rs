@@ -77,9 +77,7 @@ async fn every_mistake_is_named_with_its_remedy_while_the_others_go_on() -> Resu
             manifests::resource("ContinuousAggregate", "broken", broken),
             "InvalidSpec",
             &["spec.query", "\"nonsense\" does not exist"],
-            Cure::Patch(
-                r#"{"query": "SELECT time_bucket('1 day', ts) AS day, count(*) FROM plant.good GROUP BY 1"}"#,
-            ),
+            Cure::Patch(r#"{"query": "SELECT time_bucket('1 day', ts) AS day, count(*) FROM plant.good GROUP BY 1"}"#),
         ),
         (
             "retentionpolicy/covered",
@@ -91,7 +89,8 @@ async fn every_mistake_is_named_with_its_remedy_while_the_others_go_on() -> Resu
     ];
     if Database::is_native() {
         superuser.batch_execute(&manifests::table("theirs")).await?;
-        mistakes.push(("hypertable/theirs",
+        mistakes.push((
+            "hypertable/theirs",
             manifests::hypertable("theirs", ""),
             "PermissionDenied",
             &["theirs", "must own the table"],
@@ -101,7 +100,12 @@ async fn every_mistake_is_named_with_its_remedy_while_the_others_go_on() -> Resu
     let sound = [
         manifests::hypertable("good", "chunkInterval: 1 day"),
         manifests::hypertable("covered", ""),
-        manifests::aggregate("daily", "covered", "1 day", "refreshPolicy: {startOffset: 30 days, schedule: {interval: 1 day}}"),
+        manifests::aggregate(
+            "daily",
+            "covered",
+            "1 day",
+            "refreshPolicy: {startOffset: 30 days, schedule: {interval: 1 day}}",
+        ),
     ];
     stage.manage(&database, &sound).await?;
     stage.apply(&mistakes.iter().map(|(_, manifest, ..)| manifest.clone()).collect::<Vec<_>>()).await?;
@@ -150,7 +154,8 @@ async fn a_table_out_of_reach_concerns_only_its_own_policies() -> Result<()> {
         .await?;
     stage.manage(&database, &[manifests::hypertable("good", "chunkInterval: 1 day")]).await?;
     let walled = "databaseRef: {name: plant}, schema: walled, table: readings, timeColumn: ts";
-    let policies = [manifests::resource("Hypertable", "walled", walled), manifests::retention("walled", "dropAfter: 1 year")];
+    let policies =
+        [manifests::resource("Hypertable", "walled", walled), manifests::retention("walled", "dropAfter: 1 year")];
     stage.apply(&policies).await?;
     let message = stage.says("retentionpolicy/walled", "PermissionDenied").await?;
     assert!(message.contains("walled"), "{message}");

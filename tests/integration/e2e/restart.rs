@@ -20,8 +20,16 @@ async fn a_restart_with_nothing_changed_writes_nothing() -> Result<()> {
             &[
                 manifests::hypertable("readings", &format!("chunkInterval: 1 day, migrateData: true, {indexes}")),
                 manifests::compression("readings", "segmentBy: [sensor]"),
-                manifests::retention("readings", "dropAfter: 1 year, schedule: {initialStart: \"2026-01-01T02:00:00Z\", timezone: Europe/Berlin}"),
-                manifests::aggregate("hourly", "readings", "1 hour", "realTime: true, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}"),
+                manifests::retention(
+                    "readings",
+                    "dropAfter: 1 year, schedule: {initialStart: \"2026-01-01T02:00:00Z\", timezone: Europe/Berlin}",
+                ),
+                manifests::aggregate(
+                    "hourly",
+                    "readings",
+                    "1 hour",
+                    "realTime: true, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}",
+                ),
             ],
         )
         .await?;

@@ -356,7 +356,8 @@ impl Stage {
         let orphan = json!({"spec": {"deletionPolicy": "Orphan"}});
         for object in self.objects().await? {
             if object["kind"] == "TimescaleDatabase" {
-                let path = self.path(&format!("timescaledatabase/{}", object["metadata"]["name"].as_str().unwrap_or("")))?;
+                let path =
+                    self.path(&format!("timescaledatabase/{}", object["metadata"]["name"].as_str().unwrap_or("")))?;
                 self.request(Method::PATCH, &path, Some(orphan.clone())).await?;
             }
         }
@@ -389,7 +390,10 @@ impl Drop for Stage {
         }
         let arguments = ["get", "-n", &self.namespace, &KINDS.join(","), "-o", "wide"];
         if let Ok(output) = self.home.api().map(|api| api.kubectl(arguments).output()) {
-            eprintln!("{}", output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default());
+            eprintln!(
+                "{}",
+                output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+            );
         }
         let log = self.operator().map(Operator::log).unwrap_or_default();
         let others = |line: &Value| line["namespace"].as_str().is_some_and(|namespace| namespace != self.namespace);
