@@ -348,7 +348,14 @@ fn alter_policy(
     changes: &JobChanges,
     extension: &Extension,
 ) -> Statement {
-    let mut arguments = vec!["j.id".to_owned()];
+    let alter_job = format!("{}.alter_job", quote_ident(&extension.schema));
+    let mut arguments = vec![match changes.initial_start {
+        // A job that never ran has no next start, and TimescaleDB computes one only where there is one.
+        Some(_) => format!(
+            "CASE WHEN s.job_id IS NULL THEN (SELECT a.job_id FROM {alter_job}(j.id, next_start => 'infinity', timezone => j.timezone) a) ELSE j.id END"
+        ),
+        None => "j.id".to_owned(),
+    }];
     arguments.extend(job_arguments(changes));
     if let Some(policy) = &changes.policy {
         let (remove, set) = config_keys(policy);
@@ -376,9 +383,8 @@ fn alter_policy(
         None => "timezone => j.timezone".to_owned(),
     });
     Statement::call(format!(
-        "SELECT {}.alter_job({}) FROM _timescaledb_config.bgw_job j LEFT JOIN _timescaledb_internal.bgw_job_stat s ON s.job_id = j.id \
+        "SELECT {alter_job}({}) FROM _timescaledb_config.bgw_job j LEFT JOIN _timescaledb_internal.bgw_job_stat s ON s.job_id = j.id \
          WHERE j.id = {job_id} AND j.proc_name = {} AND j.hypertable_id = {hypertable_id}",
-        quote_ident(&extension.schema),
         arguments.join(", "),
         quote_literal(kind.procedure()),
     ))

@@ -1,11 +1,14 @@
 -- What a refresh of the aggregates $1 (schemas), $2 (names) from $3 ago on (NULL: from the beginning) would erase: the
--- buckets that are materialised whole before the oldest row of their source, where the window reaches back that far.
--- In the order of the arguments; null where there are none.
+-- buckets that are materialised whole before the oldest row of their source, where the window reaches any of them.
+-- In the order of the arguments; null where there are none, and for aggregates by integers, whose windows are none of ours.
+-- Times before year 1 and after 9999, which not every library can read, are cut.
 SELECT coalesce(
     CASE
-        WHEN m.materialized_from + coalesce(b.width, '0') <= s.source_from
-        AND (asked.start_offset IS NULL OR now() - asked.start_offset::interval < s.source_from)
-        THEN jsonb_build_object('from', m.materialized_from, 'to', s.source_from)
+        WHEN m.newest_lost >= coalesce(now() - asked.start_offset::interval, '-infinity')
+        THEN jsonb_build_object(
+            'from', greatest(m.oldest, '0001-01-01 00:00:00+00'),
+            'to', least(s.source_from, '9999-12-30 00:00:00+00')
+        )
     END,
     'null'
 )
@@ -22,15 +25,26 @@ CROSS JOIN LATERAL (
     END AS width
 ) b
 CROSS JOIN LATERAL (
-    -- The table is not known before the query runs: the one way to read it that needs no function of our own.
-    SELECT (xpath(
-        '/row/oldest/text()',
-        query_to_xml(format('SELECT min(%I)::timestamptz AS oldest FROM %I.%I', d.column_name, mat.schema_name, mat.table_name), false, true, '')
-    ))[1]::text::timestamptz AS materialized_from
-) m
-CROSS JOIN LATERAL (
     SELECT coalesce(min(c.range_start), now()) AS source_from
     FROM timescaledb_information.chunks c
     WHERE c.hypertable_schema = source.schema_name AND c.hypertable_name = source.table_name
 ) s
+CROSS JOIN LATERAL (
+    -- The table is not known before the query runs: the one way to read it that needs no function of our own.
+    SELECT CASE
+        WHEN d.column_type NOT IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+        THEN query_to_xml(
+            format(
+                'SELECT (SELECT min(%1$I) FROM %2$I.%3$I)::timestamptz AS oldest, (SELECT max(%1$I) FROM %2$I.%3$I WHERE %1$I <= %4$L::timestamptz)::timestamptz AS newest_lost',
+                d.column_name, mat.schema_name, mat.table_name, s.source_from - coalesce(b.width, '0')
+            ),
+            false, true, ''
+        )
+    END AS document
+) x
+CROSS JOIN LATERAL (
+    SELECT
+        (xpath('/row/oldest/text()', x.document))[1]::text::timestamptz AS oldest,
+        (xpath('/row/newest_lost/text()', x.document))[1]::text::timestamptz AS newest_lost
+) m
 ORDER BY asked.ord

@@ -23,7 +23,9 @@ JOIN LATERAL (
                 WHEN dim.num_slices IS NOT NULL THEN jsonb_build_object('hash', dim.num_slices)
                 WHEN dim.column_type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
                 THEN jsonb_build_object('integer_range', dim.interval_length)
-                ELSE jsonb_build_object('range', dim.interval_length || ' microseconds')
+                ELSE jsonb_build_object(
+                    'range', dim.interval_length / 86400000000 || ' days ' || dim.interval_length % 86400000000 || ' microseconds'
+                )
             END
         ) ORDER BY dim.num_slices IS NOT NULL, dim.id
     ) AS dimensions

@@ -25,9 +25,12 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// An interval of microseconds, as TimescaleDB stores chunk intervals.
+    /// An interval of microseconds. Whole days of them read better as days.
     pub const fn from_micros(micros: i64) -> Self {
-        Self { months: 0, days: 0, micros }
+        const PER_DAY: i64 = 86_400_000_000;
+        #[allow(clippy::cast_possible_truncation, reason = "i64::MAX microseconds are 107 million days")]
+        let days = (micros / PER_DAY) as i32;
+        Self { months: 0, days, micros: micros % PER_DAY }
     }
 
     /// An interval of whole days.
@@ -100,13 +103,8 @@ impl fmt::Display for Interval {
                 parts.push(format!("{count} {unit}{}", if count.abs() == 1 { "" } else { "s" }));
             }
         };
-        // Chunk intervals come back from the catalog as microseconds: whole days read better as days.
-        let micros_per_day = 86_400_000_000_i64;
-        let (days, micros) = if self.months == 0 && self.days == 0 {
-            (self.micros / micros_per_day, self.micros % micros_per_day)
-        } else {
-            (i64::from(self.days), self.micros)
-        };
+        // Hours are not made days: in a schedule with a time zone the two differ when the clocks change.
+        let (days, micros) = (i64::from(self.days), self.micros);
         push(i64::from(self.months / 12), "year");
         push(i64::from(self.months % 12), "month");
         push(days, "day");

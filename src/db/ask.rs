@@ -116,11 +116,11 @@ impl Session {
         if spans.is_empty() {
             return Ok(true);
         }
-        let path = sql::set_search_path("SET LOCAL", std::slice::from_ref(&extension.schema));
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&spans, Type::TEXT_ARRAY)];
         let query = if histories { HISTORY } else { DROPS };
-        let rows = match text_error(self.rolled_back(&path, self.query(query, &parameters)).await)? {
+        let query = query.replace("@extension@", &sql::quote_ident(&extension.schema));
+        let rows = match text_error(self.query(&query, &parameters).await)? {
             Ok(rows) if rows.len() == asked.len() => rows,
             Ok(_) => {
                 refuse(asked, &changed(), answers);

@@ -7,9 +7,11 @@ use rustls::{
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 
 use crate::{
@@ -24,12 +26,11 @@ pub fn client_config(mode: TlsMode, ca: Option<&[u8]>) -> Result<ClientConfig, F
         .with_safe_default_protocol_versions()
         .map_err(|e| Failure::new(Class::Bug, Reason::InternalError, format!("TLS: {e}")))?;
     let verifier: Arc<dyn ServerCertVerifier> = match mode {
-        TlsMode::VerifyFull => return Ok(builder.with_root_certificates(roots(ca)?).with_no_client_auth()),
-        TlsMode::VerifyCa => {
+        TlsMode::VerifyFull | TlsMode::VerifyCa => {
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca)?), provider)
                 .build()
                 .map_err(|e| invalid_ca(&e.to_string()))?;
-            Arc::new(AnyName(inner))
+            Arc::new(Signed { inner, own: certificates(ca)?, any_name: mode == TlsMode::VerifyCa })
         }
         TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Arc::new(Unchecked(provider)),
     };
@@ -42,9 +43,8 @@ fn invalid_ca(problem: &str) -> Failure {
 
 fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, Failure> {
     let mut store = RootCertStore::empty();
-    if let Some(pem) = ca {
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|e| invalid_ca(&format!("not a PEM certificate: {e:?}")))?;
+    if ca.is_some() {
+        for certificate in certificates(ca)? {
             store.add(certificate).map_err(|e| invalid_ca(&e.to_string()))?;
         }
         if store.is_empty() {
@@ -60,15 +60,28 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, Failure> {
     Ok(store)
 }
 
+fn certificates(pem: Option<&[u8]>) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    CertificateDer::pem_slice_iter(pem.unwrap_or_default())
+        .map(|certificate| certificate.map_err(|e| invalid_ca(&format!("not a PEM certificate: {e:?}"))))
+        .collect()
+}
+
 /// `require`: encrypted, whoever the server is. libpq does the same.
 #[derive(Debug)]
 struct Unchecked(Arc<CryptoProvider>);
 
-/// `verify-ca`: the authority must have signed the certificate, for whatever name.
+/// `verify-full` and `verify-ca`: the authority must have signed the certificate, for this host or for whatever name.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Signed {
+    inner: Arc<WebPkiServerVerifier>,
+    /// The certificates given as authorities. One that the server shows itself is as good as signed by it: that is how a
+    /// self-signed certificate is trusted. rustls takes none for a server's that is marked as an authority's, as
+    /// `openssl req -x509` marks them.
+    own: Vec<CertificateDer<'static>>,
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Signed {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -78,10 +91,18 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         use rustls::{CertificateError, Error};
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if self.any_name => Ok(ServerCertVerified::assertion()),
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.own.iter().any(|own| own == end_entity) =>
+            {
+                if !self.any_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             other => other,
         }
     }
@@ -92,7 +113,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.inner.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -101,11 +122,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.inner.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.inner.supported_verify_schemes()
     }
 }
 

@@ -66,7 +66,9 @@ pub fn plan(inputs: Inputs<'_>) -> Plan {
     }
     // Releases first: what is let go of must not stand in the way of what is wanted.
     let is_release = |claim: &&Claim| matches!(claim.intent, Intent::Release(_));
-    let (releases, wanted): (Vec<_>, Vec<_>) = inputs.desired.claims.iter().partition(is_release);
+    let (mut releases, wanted): (Vec<_>, Vec<_>) = inputs.desired.claims.iter().partition(is_release);
+    // An aggregate goes before the one that it reads.
+    releases.sort_by_key(|claim| std::cmp::Reverse(planner.depth(claim)));
     for claim in releases.into_iter().chain(wanted) {
         planner.claim(claim);
     }
@@ -154,8 +156,16 @@ impl Planner<'_> {
                 step(claim, action, format!("{kind} of {relation} (job {}): removed", job.id))
             }
             Release::DropAggregate(relation) => {
-                if !self.catalog.aggregates.contains_key(relation) {
+                let Some(live) = self.catalog.aggregates.get(relation) else {
                     return released();
+                };
+                if let Some((reader, _)) =
+                    self.catalog.aggregates.iter().find(|(_, a)| a.source_id == live.hypertable_id)
+                {
+                    let message = format!(
+                        "the continuous aggregate {reader} reads {relation}; delete it first, or set spec.deletionPolicy: Retain to leave {relation} in the database"
+                    );
+                    return Draft::blocked(Verdict::WaitingOn(message));
                 }
                 let action = Action::DropAggregate { relation: relation.clone() };
                 let mut step = step(claim, action, format!("continuous aggregate {relation}: dropped"));
@@ -165,6 +175,15 @@ impl Planner<'_> {
             }
         };
         Draft { steps: vec![step], ..Draft::default() }
+    }
+
+    /// How many aggregates the one that a claim drops is built on.
+    fn depth(&self, claim: &Claim) -> usize {
+        let Intent::Release(Release::DropAggregate(relation)) = &claim.intent else {
+            return 0;
+        };
+        let by_id = |id| self.catalog.aggregates.values().find(|a| a.hypertable_id == id);
+        std::iter::successors(self.catalog.aggregates.get(relation), |a| by_id(a.source_id)).count()
     }
 
     /// The hypertable that the policies of a relation are on: its own, or the one behind an aggregate.

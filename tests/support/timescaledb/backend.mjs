@@ -43,6 +43,7 @@ export class Backend {
     await backend.query("LOAD 'timescaledb'")
     await backend.query('CREATE EXTENSION IF NOT EXISTS timescaledb')
     if (!known) await backend.query(rename(database))
+    await backend.query(REREAD_GRANTS)
     await backend.query(advisoryLocks())
     return backend
   }
@@ -105,6 +106,11 @@ function rename(database) {
     UPDATE pg_database SET datname = ${literal(database)}, datistemplate = false WHERE datname = 'template1';
     COMMIT`
 }
+
+// The backend's caches are older than initdb's grants on the system catalogs, and would refuse roles to read some of them.
+const REREAD_GRANTS = `BEGIN;
+  UPDATE pg_class SET relacl = relacl WHERE relnamespace = 'pg_catalog'::regnamespace AND relacl IS NOT NULL;
+  COMMIT`
 
 // PGlite warns of every rollback.
 function withoutNoise(reply) {

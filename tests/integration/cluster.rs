@@ -1,0 +1,712 @@
+//! The custom resource definitions against a real API server, through kubectl where a user would go through it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use timescaledb_policy_operator::api::{
+    self, CompressionPolicy, ContinuousAggregate, GROUP, Hypertable, RetentionPolicy, TimescaleDatabase,
+};
+use tokio::sync::OnceCell;
+
+use crate::support::{Result, api_server::ApiServer};
+
+/// The API server with the definitions, applied as a user applies them, and a namespace of the test's own.
+struct Cluster {
+    server: &'static ApiServer,
+    namespace: String,
+}
+
+impl Cluster {
+    async fn start() -> Result<Self> {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let server = ApiServer::shared().await?;
+        let cluster = Self { server, namespace: format!("test-{:016x}", fastrand::u64(..)) };
+        let install = async || {
+            cluster.kubectl(&[
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "-f",
+                &folder("crds").display().to_string(),
+            ])?;
+            cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+            Ok::<(), crate::support::Error>(())
+        };
+        INSTALLED.get_or_try_init(install).await?;
+        cluster.kubectl(&["create", "namespace", &cluster.namespace])?;
+        Ok(cluster)
+    }
+
+    /// What kubectl prints.
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with(arguments, None)
+    }
+
+    /// The same with this on its standard input.
+    fn kubectl_with(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let mut command = self.server.kubectl(arguments.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.unwrap_or_default().as_bytes())?;
+        }
+        let output = child.wait_with_output()?;
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout)?)
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+        }
+    }
+
+    /// `kubectl apply` in the namespace, as strict as its default is.
+    fn apply(&self, manifest: &Value, more: &[&str]) -> Result<String> {
+        let arguments = [&["apply", "--validate=strict", "-n", &self.namespace, "-f", "-"], more].concat();
+        self.kubectl_with(&arguments, Some(&manifest.to_string()))
+    }
+
+    /// What the API server says to the object, as `kubectl apply --dry-run=server` would be told, and without the time that
+    /// a process takes.
+    async fn try_out(&self, object: &Value) -> Result<()> {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let crd = api::crds().into_iter().find(|crd| crd.spec.names.kind == kind).ok_or("no such kind")?;
+        let (namespace, plural) = (&self.namespace, &crd.spec.names.plural);
+        let path = format!("/apis/{GROUP}/v1alpha1/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Strict");
+        let request = http::Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(object.to_string().into_bytes())?;
+        self.server.client().await?.request::<Value>(request).await?;
+        Ok(())
+    }
+
+    fn get(&self, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.kubectl(&["get", kind, name, "-n", &self.namespace, "-o", "json"])?)?)
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// One object of each kind with everything that must be there and nothing else.
+fn minimal(kind: &str) -> Value {
+    let spec = match kind {
+        "TimescaleDatabase" => json!({"connection": {"secretRef": {"name": "app"}}}),
+        "Hypertable" => json!({"databaseRef": {"name": "db"}, "table": "metric", "timeColumn": "ts"}),
+        "CompressionPolicy" => {
+            json!({"targetRef": {"kind": "Hypertable", "name": "metric"}, "compressAfter": "7 days"})
+        }
+        "RetentionPolicy" => json!({"targetRef": {"kind": "Hypertable", "name": "metric"}, "dropAfter": "90 days"}),
+        "ContinuousAggregate" => json!({"databaseRef": {"name": "db"}, "name": "hourly", "query": "SELECT 1"}),
+        other => panic!("{other} is not a kind"),
+    };
+    json!({"apiVersion": format!("{GROUP}/v1alpha1"), "kind": kind, "metadata": {"name": "it"}, "spec": spec})
+}
+
+/// The same with everything that can be there.
+fn full(kind: &str) -> Value {
+    let schedule = json!({
+        "interval": "12 hours", "initialStart": "2026-01-01T02:00:00Z", "timezone": "Europe/Berlin", "maxRuntime": "0 seconds",
+        "maxRetries": -1, "retryPeriod": "5 minutes"
+    });
+    let more = match kind {
+        "TimescaleDatabase" => json!({
+            "connection": {
+                "secretRef": {"name": "app"}, "host": "db.example", "port": 5432, "database": "factory",
+                "tls": {"mode": "VerifyCA", "caSecretRef": {"name": "ca", "key": "root.pem"}}
+            },
+            "mode": "Observe", "resyncInterval": "1 minute", "statisticsInterval": "PT10M", "maxConnections": 5,
+            "guards": {"maxImmediateDropPercent": 0}, "deletionPolicy": "Orphan"
+        }),
+        "Hypertable" => json!({
+            "schema": "factory", "chunkInterval": "1 day 12:00", "spacePartitions": [{"column": "device", "partitions": 4}], "migrateData": true,
+            "indexes": [{"name": "i", "columns": [{"name": "device", "order": "Desc", "nulls": "Last"}], "include": ["value"], "where": "value > 0"}]
+        }),
+        "CompressionPolicy" => json!({
+            "segmentBy": ["device"], "orderBy": [{"column": "ts", "order": "Desc", "nulls": "First"}], "schedule": schedule, "paused": true,
+            "deletionPolicy": "Retain"
+        }),
+        "RetentionPolicy" => json!({"schedule": schedule, "paused": true, "deletionPolicy": "Retain"}),
+        "ContinuousAggregate" => json!({
+            "schema": "factory", "realTime": true, "deletionPolicy": "Delete",
+            "refreshPolicy": {"startOffset": "P3D", "endOffset": "1 hour", "schedule": schedule, "paused": true}
+        }),
+        other => panic!("{other} is not a kind"),
+    };
+    let mut object = minimal(kind);
+    if let (Some(spec), Value::Object(more)) = (object["spec"].as_object_mut(), more) {
+        spec.extend(more);
+    }
+    object
+}
+
+const KINDS: [&str; 5] =
+    ["TimescaleDatabase", "Hypertable", "CompressionPolicy", "RetentionPolicy", "ContinuousAggregate"];
+
+/// The object with a field of its spec set (`a/b` goes into `a`, numbers into lists), or removed.
+fn with(mut object: Value, path: &str, value: Option<Value>) -> Value {
+    let (parents, field) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut at = &mut object["spec"];
+    for step in parents.split('/').filter(|step| !step.is_empty()) {
+        at = match step.parse::<usize>() {
+            Ok(index) => &mut at[index],
+            Err(_) => &mut at[step],
+        };
+    }
+    match (value, at.as_object_mut()) {
+        (Some(value), Some(fields)) => drop(fields.insert(field.to_owned(), value)),
+        (None, Some(fields)) => drop(fields.remove(field)),
+        (_, None) => panic!("{path} leads to nothing"),
+    }
+    object
+}
+
+#[tokio::test]
+async fn all_definitions_are_accepted_and_established() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let found: Value = serde_json::from_str(&cluster.kubectl(&["get", "crd", "-o", "json"])?)?;
+    let mut kinds = BTreeSet::new();
+    for crd in found["items"].as_array().into_iter().flatten().filter(|crd| crd["spec"]["group"] == GROUP) {
+        let conditions = crd["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions: BTreeMap<_, _> =
+            conditions.iter().filter_map(|c| Some((c["type"].as_str()?, c["status"].as_str()?))).collect();
+        assert_eq!(
+            conditions,
+            BTreeMap::from([("Established", "True"), ("NamesAccepted", "True")]),
+            "{}",
+            crd["metadata"]["name"]
+        );
+        kinds.insert(crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned());
+    }
+    assert_eq!(kinds, KINDS.map(str::to_owned).into());
+    Ok(())
+}
+
+#[test]
+fn the_generated_files_are_what_the_api_says() -> Result<()> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder("crds"))? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        files.insert(name, serde_saphyr::from_str::<Value>(&std::fs::read_to_string(path)?)?);
+    }
+    let crds =
+        api::crds().into_iter().map(|crd| Ok((format!("{}.yaml", crd.spec.names.plural), serde_json::to_value(crd)?)));
+    let crds = crds.collect::<Result<BTreeMap<_, _>>>()?;
+    assert_eq!(files.keys().collect::<Vec<_>>(), crds.keys().collect::<Vec<_>>());
+    for (name, crd) in &crds {
+        assert_eq!(&files[name], crd, "{name} is not what src/api says: run make generate");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_example_is_accepted() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (mut folders, mut files) = (vec![folder("examples")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(files.len() > 3, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        for manifest in serde_saphyr::from_multiple::<Value>(&text)? {
+            // Nothing can be tried in a namespace that is not there.
+            if let Some(namespace) = manifest["metadata"]["namespace"].as_str() {
+                let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+                cluster.kubectl_with(&["apply", "-f", "-"], Some(&namespace.to_string()))?;
+            }
+        }
+        let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", &file.display().to_string()];
+        let output = cluster.kubectl(&arguments).map_err(|error| format!("{}: {error}", file.display()))?;
+        assert!(output.contains("(server dry run)"), "{}: {output}", file.display());
+    }
+    Ok(())
+}
+
+/// A round trip of everything: what the API server stores is what the operator reads, and what it would write again.
+#[tokio::test]
+async fn no_field_is_lost_on_the_way_to_the_operator() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    fn read_and_written<K: DeserializeOwned + Serialize>(stored: Value) -> Result<Value> {
+        Ok(serde_json::to_value(serde_json::from_value::<K>(stored)?)?)
+    }
+    for kind in KINDS {
+        let object = full(kind);
+        cluster.apply(&object, &[])?;
+        let stored = cluster.get(kind, "it")?;
+        assert_eq!(stored["spec"], object["spec"], "{kind} as stored");
+        let again = match kind {
+            "TimescaleDatabase" => read_and_written::<TimescaleDatabase>(stored)?,
+            "Hypertable" => read_and_written::<Hypertable>(stored)?,
+            "CompressionPolicy" => read_and_written::<CompressionPolicy>(stored)?,
+            "RetentionPolicy" => read_and_written::<RetentionPolicy>(stored)?,
+            _ => read_and_written::<ContinuousAggregate>(stored)?,
+        };
+        assert_eq!(again["spec"], object["spec"], "{kind} as read");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_out_has_its_documented_default() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let defaults = [
+        (
+            "TimescaleDatabase",
+            json!({
+                "mode": "Enforce", "resyncInterval": "30 seconds", "statisticsInterval": "5 minutes", "maxConnections": 3,
+                "guards": {"maxImmediateDropPercent": 25}, "deletionPolicy": "Delete",
+                "connection": {"secretRef": {"name": "app"}, "tls": {"mode": "Prefer"}}
+            }),
+        ),
+        ("Hypertable", json!({"schema": "public", "migrateData": false})),
+        ("CompressionPolicy", json!({"paused": false, "deletionPolicy": "Delete", "schedule": {}})),
+        ("RetentionPolicy", json!({"paused": false, "deletionPolicy": "Delete", "schedule": {}})),
+        ("ContinuousAggregate", json!({"schema": "public", "deletionPolicy": "Retain"})),
+    ];
+    for (kind, expected) in defaults {
+        cluster.apply(&minimal(kind), &[])?;
+        let stored = cluster.get(kind, "it")?;
+        for (field, value) in expected.as_object().into_iter().flatten() {
+            assert_eq!(&stored["spec"][field], value, "{kind}.spec.{field}");
+        }
+        let added = stored["spec"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(field, _)| minimal(kind)["spec"].get(*field).is_none());
+        let empty = json!([]);
+        let unexpected: Vec<_> =
+            added.filter(|(field, value)| expected.get(*field).is_none() && **value != empty).collect();
+        assert!(unexpected.is_empty(), "{kind}: {unexpected:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn specs_are_refused_where_they_cannot_mean_anything() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let long = |length: usize| json!("x".repeat(length));
+    let (database, hypertable, compression, retention, aggregate) =
+        ("TimescaleDatabase", "Hypertable", "CompressionPolicy", "RetentionPolicy", "ContinuousAggregate");
+    // The kind, the field of its spec, the value (none: without it), and what the API server says.
+    let refused = [
+        (database, "connection", None, "spec.connection: Required value"),
+        (database, "connection/secretRef", None, "spec.connection.secretRef: Required value"),
+        (database, "connection/secretRef/name", Some(json!("")), "should be at least 1 chars long"),
+        (database, "connection/host", Some(json!("")), "spec.connection.host"),
+        (database, "connection/port", Some(json!(0)), "greater than or equal to 1"),
+        (database, "connection/port", Some(json!(65536)), "less than or equal to 65535"),
+        (database, "connection/port", Some(json!("5432")), "must be of type integer"),
+        (database, "connection/database", Some(long(64)), "may not be more than 63"),
+        (
+            database,
+            "connection/tls/mode",
+            Some(json!("verify-full")),
+            r#"supported values: "Disable", "Prefer", "Require", "VerifyCA", "VerifyFull""#,
+        ),
+        (database, "connection/tls/caSecretRef/name", Some(json!("")), "spec.connection.tls.caSecretRef.name"),
+        (database, "mode", Some(json!("Off")), r#"supported values: "Enforce", "Observe""#),
+        (database, "resyncInterval", Some(json!("often")), "spec.resyncInterval"),
+        (database, "statisticsInterval", Some(json!("-5 minutes")), "spec.statisticsInterval"),
+        (database, "maxConnections", Some(json!(1)), "greater than or equal to 2"),
+        (database, "maxConnections", Some(json!(101)), "less than or equal to 100"),
+        (database, "guards/maxImmediateDropPercent", Some(json!(-1)), "greater than or equal to 0"),
+        (database, "guards/maxImmediateDropPercent", Some(json!(101)), "less than or equal to 100"),
+        (database, "guards/maxImmediateDropPercent", Some(json!(2.5)), "must be of type integer"),
+        (database, "deletionPolicy", Some(json!("Keep")), r#"supported values: "Delete", "Orphan""#),
+        (hypertable, "databaseRef", None, "spec.databaseRef: Required value"),
+        (hypertable, "databaseRef/name", Some(json!("")), "spec.databaseRef.name"),
+        (hypertable, "schema", Some(json!("")), "spec.schema"),
+        (hypertable, "schema", Some(long(64)), "may not be more than 63"),
+        (hypertable, "table", None, "spec.table: Required value"),
+        (hypertable, "table", Some(json!("")), "spec.table"),
+        (hypertable, "table", Some(long(64)), "may not be more than 63"),
+        (hypertable, "timeColumn", None, "spec.timeColumn: Required value"),
+        (hypertable, "timeColumn", Some(json!("")), "spec.timeColumn"),
+        (hypertable, "chunkInterval", Some(json!("")), "spec.chunkInterval"),
+        (hypertable, "chunkInterval", Some(json!("daily")), "spec.chunkInterval"),
+        (hypertable, "chunkInterval", Some(json!("-1 day")), "spec.chunkInterval"),
+        (hypertable, "chunkInterval", Some(json!("1 day'; DROP TABLE x")), "spec.chunkInterval"),
+        (hypertable, "chunkInterval", Some(json!(3600)), "must be of type string"),
+        (hypertable, "chunkInterval", Some(json!(format!("1 day {}", " ".repeat(100)))), "may not be more than 100"),
+        (hypertable, "migrateData", Some(json!("yes")), "must be of type boolean"),
+        (hypertable, "spacePartitions/0/column", Some(json!("ts")), "spacePartitions must not name the time column"),
+        (hypertable, "spacePartitions/0/column", Some(json!("")), "spec.spacePartitions[0].column"),
+        (hypertable, "spacePartitions/0/partitions", Some(json!(0)), "greater than or equal to 1"),
+        (hypertable, "spacePartitions/0/partitions", Some(json!(32768)), "less than or equal to 32767"),
+        (hypertable, "spacePartitions/0/partitions", None, "spec.spacePartitions[0].partitions: Required value"),
+        (
+            hypertable,
+            "spacePartitions",
+            Some(json!([{"column": "a", "partitions": 2}, {"column": "a", "partitions": 3}])),
+            "Duplicate value",
+        ),
+        (
+            hypertable,
+            "spacePartitions",
+            Some((0..9).map(|i| json!({"column": format!("c{i}"), "partitions": 2})).collect()),
+            "must have at most 8 items",
+        ),
+        (hypertable, "indexes/0/name", Some(json!("")), "spec.indexes[0].name"),
+        (hypertable, "indexes/0/name", Some(long(64)), "may not be more than 63"),
+        (hypertable, "indexes/0/columns", Some(json!([])), "should have at least 1 items"),
+        (hypertable, "indexes/0/columns", None, "spec.indexes[0].columns: Required value"),
+        (hypertable, "indexes/0/columns/0/name", Some(json!("")), "spec.indexes[0].columns[0].name"),
+        (hypertable, "indexes/0/columns/0/order", Some(json!("desc")), r#"supported values: "Asc", "Desc""#),
+        (hypertable, "indexes/0/columns/0/nulls", Some(json!("Middle")), r#"supported values: "First", "Last""#),
+        (hypertable, "indexes/0/include", Some(json!([""])), "spec.indexes[0].include[0]"),
+        (hypertable, "indexes/0/where", Some(json!("")), "spec.indexes[0].where"),
+        (
+            hypertable,
+            "indexes",
+            Some(json!([{"name": "i", "columns": [{"name": "a"}]}, {"name": "i", "columns": [{"name": "b"}]}])),
+            "Duplicate value",
+        ),
+        (compression, "targetRef", None, "spec.targetRef: Required value"),
+        (compression, "targetRef/kind", Some(json!("Table")), "spec.targetRef.kind: Unsupported value"),
+        (compression, "targetRef/name", Some(json!("")), "spec.targetRef.name"),
+        (compression, "compressAfter", None, "spec.compressAfter: Required value"),
+        (compression, "compressAfter", Some(json!("")), "spec.compressAfter"),
+        (compression, "compressAfter", Some(json!("never")), "spec.compressAfter"),
+        (compression, "segmentBy", Some(json!(["ts"])), "a column cannot be in both segmentBy and orderBy"),
+        (compression, "segmentBy", Some(json!([""])), "spec.segmentBy[0]"),
+        (compression, "segmentBy", Some(json!("device")), "must be of type array"),
+        (compression, "orderBy", Some(json!([])), "should have at least 1 items"),
+        (compression, "orderBy/0/column", Some(json!("device")), "a column cannot be in both segmentBy and orderBy"),
+        (compression, "orderBy/0/order", Some(json!("Down")), r#"supported values: "Asc", "Desc""#),
+        (compression, "schedule/interval", Some(json!("sometimes")), "spec.schedule.interval"),
+        (compression, "schedule/timezone", Some(json!("")), "spec.schedule.timezone"),
+        (compression, "schedule/initialStart", Some(long(65)), "may not be more than 64"),
+        (compression, "schedule/maxRetries", Some(json!(-2)), "greater than or equal to -1"),
+        (compression, "deletionPolicy", Some(json!("Orphan")), r#"supported values: "Delete", "Retain""#),
+        (retention, "dropAfter", None, "spec.dropAfter: Required value"),
+        (retention, "dropAfter", Some(json!("-90 days")), "spec.dropAfter"),
+        (retention, "dropAfter", Some(json!(90)), "must be of type string"),
+        (retention, "targetRef/kind", Some(json!("TimescaleDatabase")), "spec.targetRef.kind: Unsupported value"),
+        (retention, "deletionPolicy", Some(json!("")), r#"supported values: "Delete", "Retain""#),
+        (aggregate, "name", None, "spec.name: Required value"),
+        (aggregate, "name", Some(long(64)), "may not be more than 63"),
+        (aggregate, "query", None, "spec.query: Required value"),
+        (aggregate, "query", Some(json!("")), "spec.query"),
+        (aggregate, "query", Some(long(65_537)), "may not be more than 65536"),
+        (aggregate, "refreshPolicy/schedule", None, "spec.refreshPolicy.schedule: Required value"),
+        (aggregate, "refreshPolicy/startOffset", Some(json!("yesterday")), "spec.refreshPolicy.startOffset"),
+        (aggregate, "deletionPolicy", Some(json!("Drop")), r#"supported values: "Retain", "Delete""#),
+    ];
+    let mut wrong = String::new();
+    for (kind, path, value, says) in refused {
+        match cluster.try_out(&with(full(kind), path, value.clone())).await {
+            Ok(_) => writeln!(wrong, "accepted: {kind} {path} = {value:?}")?,
+            Err(error) if !error.to_string().contains(says) => writeln!(wrong, "{kind} {path} = {value:?}: {error}")?,
+            Err(_) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn specs_are_accepted_up_to_their_bounds() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (database, hypertable, compression, aggregate) =
+        ("TimescaleDatabase", "Hypertable", "CompressionPolicy", "ContinuousAggregate");
+    let mut accepted = vec![
+        (database, "connection/port", json!(65535)),
+        (database, "connection/tls", json!({"mode": "VerifyFull"})),
+        (database, "connection/tls/caSecretRef", json!({"name": "ca"})),
+        (database, "maxConnections", json!(2)),
+        (database, "guards/maxImmediateDropPercent", json!(100)),
+        (hypertable, "table", json!("時".repeat(21))),
+        (hypertable, "table", json!("it's \"so\".really")),
+        (hypertable, "spacePartitions/0/partitions", json!(32767)),
+        (hypertable, "indexes/0/where", json!("value > 0 AND name <> 'it''s' -- so")),
+        (compression, "segmentBy", json!([])),
+        (compression, "schedule", json!({})),
+        (compression, "schedule/maxRetries", json!(-1)),
+        (aggregate, "refreshPolicy/schedule", json!({"interval": "1 hour"})),
+        (aggregate, "query", json!("x".repeat(65_536))),
+    ];
+    let intervals = [
+        "7 days",
+        "7d",
+        "1 week",
+        "168 hours",
+        "168:00:00",
+        "P7D",
+        "p7d",
+        "PT168H",
+        "1 hour 30 minutes",
+        "1.5 hours",
+        "1 mon 7 days 03:30:00",
+        "1 year, 2 months",
+    ];
+    accepted.extend(intervals.into_iter().map(|text| (hypertable, "chunkInterval", json!(text))));
+    for (kind, path, value) in accepted {
+        let answer = cluster.try_out(&with(full(kind), path, Some(value.clone()))).await;
+        assert!(answer.is_ok(), "{kind} {path} = {value}: {}", answer.err().map(|e| e.to_string()).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Templates write `null` where a value is not set. An enumeration without a default is the exception: Kubernetes itself
+/// takes no `null` for one, whatever its schema says (kubectl leaves it out before it gets there).
+#[tokio::test]
+async fn an_optional_field_may_be_null() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let mut wrong = String::new();
+    for crd in api::crds() {
+        let kind = crd.spec.names.kind.clone();
+        let schema =
+            serde_json::to_value(&crd.spec.versions[0].schema)?["openAPIV3Schema"]["properties"]["spec"].clone();
+        let mut optional = Vec::new();
+        optional_fields("", &schema, &full(&kind)["spec"], &mut optional);
+        assert!(!optional.is_empty(), "{kind}");
+        for path in optional {
+            if let Err(error) = cluster.try_out(&with(full(&kind), &path, Some(Value::Null))).await {
+                writeln!(wrong, "{kind} {path}: {error}")?;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    Ok(())
+}
+
+/// The fields that need not be there, wherever the object has some.
+fn optional_fields(path: &str, schema: &Value, object: &Value, found: &mut Vec<String>) {
+    let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+        let enumerated = field["enum"].is_array() && field["default"].is_null();
+        if !required.contains(&name.as_str()) && !enumerated {
+            found.push(path.clone());
+        }
+        optional_fields(&path, field, &object[name], found);
+        for (i, item) in object[name].as_array().into_iter().flatten().enumerate() {
+            optional_fields(&format!("{path}/{i}"), &field["items"], item, found);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_resource_is_about_cannot_be_changed() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (hypertable, compression, retention, aggregate) =
+        ("Hypertable", "CompressionPolicy", "RetentionPolicy", "ContinuousAggregate");
+    let immutable = [
+        (hypertable, "databaseRef/name", json!("other"), "databaseRef is immutable"),
+        (hypertable, "schema", json!("other"), "schema is immutable"),
+        (hypertable, "table", json!("other"), "table is immutable"),
+        (
+            hypertable,
+            "timeColumn",
+            json!("other"),
+            "timeColumn is immutable: TimescaleDB cannot change the time dimension",
+        ),
+        (compression, "targetRef/name", json!("other"), "targetRef is immutable"),
+        (retention, "targetRef/name", json!("other"), "targetRef is immutable"),
+        (aggregate, "databaseRef/name", json!("other"), "databaseRef is immutable"),
+        (aggregate, "schema", json!("other"), "schema is immutable"),
+        (aggregate, "name", json!("other"), "name is immutable"),
+    ];
+    for kind in KINDS {
+        cluster.apply(&minimal(kind), &[])?;
+    }
+    for (kind, path, value, says) in immutable {
+        let refused = cluster.apply(&with(minimal(kind), path, Some(value)), &[]).err().map(|error| error.to_string());
+        assert!(refused.as_ref().is_some_and(|message| message.contains(says)), "{kind} {path}: {refused:?}");
+        let field = path.split('/').next().unwrap_or_default();
+        assert!(
+            refused.is_some_and(|message| message.contains(&format!("spec.{field}"))),
+            "{kind} {path}: the field is not named"
+        );
+    }
+    // Everything else can be.
+    for kind in KINDS {
+        let mut object = full(kind);
+        for field in ["databaseRef", "schema", "table", "timeColumn", "targetRef", "name"] {
+            let spec = minimal(kind)["spec"].clone();
+            match spec.get(field) {
+                Some(value) => object["spec"][field] = value.clone(),
+                None => drop(object["spec"].as_object_mut().and_then(|spec| spec.remove(field))),
+            }
+        }
+        cluster.apply(&object, &[]).map_err(|error| format!("{kind}: {error}"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_exist_is_refused() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let unknown = [
+        ("TimescaleDatabase", "connections"),
+        ("TimescaleDatabase", "connection/password"),
+        ("Hypertable", "chunkinterval"),
+        ("Hypertable", "spacePartitions/0/count"),
+        ("Hypertable", "indexes/0/unique"),
+        ("CompressionPolicy", "schedule/every"),
+        ("RetentionPolicy", "dropCreatedBefore"),
+        ("ContinuousAggregate", "refreshPolicy/schedule/cron"),
+    ];
+    for (kind, path) in unknown {
+        let refused = cluster.apply(&with(full(kind), path, Some(json!("x"))), &["--dry-run=server"]);
+        let message = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        let field = path.rsplit('/').next().unwrap_or_default();
+        assert!(message.contains("unknown field") && message.contains(field), "{kind} {path}: {message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_field_is_explained() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let mut without = String::new();
+    for crd in api::crds() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema)?["openAPIV3Schema"].clone();
+        let plural = &crd.spec.names.plural;
+        let explained = cluster.kubectl(&["explain", plural])?;
+        assert!(explained.contains(&format!("KIND:       {}", crd.spec.names.kind)), "{explained}");
+        let mut paths = Vec::new();
+        for part in ["spec", "status"] {
+            objects(&format!("{plural}.{part}"), &schema["properties"][part], &mut paths);
+        }
+        assert!(paths.len() >= 2, "{paths:?}");
+        for path in std::iter::once(plural.clone()).chain(paths) {
+            if cluster.kubectl(&["explain", &path])?.contains("<no description>") {
+                writeln!(without, "{path}")?;
+            }
+        }
+    }
+    assert!(without.is_empty(), "kubectl explain says <no description> about a field of\n{without}");
+    Ok(())
+}
+
+/// The paths of all objects: explaining one shows its fields.
+fn objects(path: &str, schema: &Value, found: &mut Vec<String>) {
+    if schema["properties"].is_object() {
+        found.push(path.to_owned());
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let field = if field["type"] == "array" { &field["items"] } else { field };
+        objects(&format!("{path}.{name}"), field, found);
+    }
+}
+
+#[tokio::test]
+async fn every_kind_is_listed_by_the_category_and_its_short_name() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    for kind in KINDS {
+        cluster.apply(&minimal(kind), &[])?;
+    }
+    let get = |what: &str| cluster.kubectl(&["get", what, "-n", &cluster.namespace, "-o", "name"]);
+    let names = [
+        ("tsdb", "timescaledatabase"),
+        ("ht", "hypertable"),
+        ("comppol", "compressionpolicy"),
+        ("retpol", "retentionpolicy"),
+        ("cagg", "continuousaggregate"),
+    ];
+    let listed: BTreeSet<_> = get("timescaledb")?.lines().map(str::to_owned).collect();
+    assert_eq!(listed, names.map(|(_, kind)| format!("{kind}.{GROUP}/it")).into());
+    for (short, kind) in names {
+        assert_eq!(get(short)?.trim(), format!("{kind}.{GROUP}/it"));
+        assert_eq!(get(kind)?.trim(), format!("{kind}.{GROUP}/it"));
+    }
+    let selected = |kind: &str, database: &str| {
+        let selector = format!("--field-selector=spec.databaseRef.name={database}");
+        cluster.kubectl(&["get", kind, "-n", &cluster.namespace, "-o", "name", &selector])
+    };
+    for kind in ["hypertables", "continuousaggregates"] {
+        assert_eq!(selected(kind, "db")?.lines().count(), 1);
+        assert_eq!(selected(kind, "other")?.lines().count(), 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_show_what_a_person_wants_at_a_glance() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let columns = [
+        ("tsdb", "NAME MODE TIMESCALEDB POSTGRESQL RESOURCES INSYNC READY REASON AGE"),
+        ("ht", "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE"),
+        ("comppol", "NAME TARGET AFTER SCHEDULE PAUSED JOB READY REASON AGE"),
+        ("retpol", "NAME TARGET AFTER SCHEDULE PAUSED JOB READY REASON AGE"),
+        ("cagg", "NAME DATABASE VIEW REALTIME REFRESH JOB READY REASON AGE"),
+    ];
+    for kind in KINDS {
+        cluster.apply(&full(kind), &[])?;
+    }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (kind, header) in columns {
+        let table = cluster.kubectl(&["get", kind, "-n", &cluster.namespace])?;
+        assert_eq!(words(table.lines().next().unwrap_or_default()), header);
+        let wide = cluster.kubectl(&["get", kind, "-n", &cluster.namespace, "-o", "wide"])?;
+        assert_eq!(words(wide.lines().next().unwrap_or_default()), header.replace("REASON", "REASON MESSAGE"));
+    }
+    let row = |kind: &str| cluster.kubectl(&["get", kind, "-n", &cluster.namespace, "--no-headers"]);
+    assert!(words(&row("ht")?).starts_with("it db metric 1 day 12:00"), "{}", row("ht")?);
+    assert!(words(&row("cagg")?).starts_with("it db hourly true 12 hours"), "{}", row("cagg")?);
+    assert!(words(&row("retpol")?).starts_with("it metric 90 days 12 hours true"), "{}", row("retpol")?);
+
+    // A status as the operator writes it.
+    let condition = json!({"type": "Ready", "status": "True", "reason": "InSync", "message": "as it should be", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = json!({"status": {"conditions": [condition], "chunks": 12, "size": "1.50 GiB", "compressed": "75%", "compressionRatio": "9.3"}});
+    cluster.kubectl(&[
+        "patch",
+        "ht",
+        "it",
+        "-n",
+        &cluster.namespace,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status.to_string(),
+    ])?;
+    assert!(words(&row("ht")?).contains("12 1.50 GiB 75% 9.3 True InSync"), "{}", row("ht")?);
+    Ok(())
+}
+
+/// kstatus and `kubectl wait` take a status without a word for one that is up to date.
+#[tokio::test]
+async fn a_fresh_object_says_that_nobody_has_looked_at_it() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    for kind in KINDS {
+        // Also when whoever makes it writes a status along: that is not theirs to write.
+        let mut object = minimal(kind);
+        object["status"] = json!({"observedGeneration": 7});
+        cluster.apply(&object, &[])?;
+        let stored = cluster.get(kind, "it")?;
+        assert_eq!(stored["status"], json!({"observedGeneration": -1}), "{kind}");
+        assert_eq!(stored["metadata"]["generation"], 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_appliers_share_a_list() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let index = |name: &str| json!({"name": name, "columns": [{"name": "ts"}]});
+    let one = with(minimal("Hypertable"), "indexes", Some(json!([index("by_team_a")])));
+    let other = with(minimal("Hypertable"), "indexes", Some(json!([index("by_team_b")])));
+    cluster.apply(&one, &["--server-side", "--field-manager=team-a"])?;
+    cluster.apply(&other, &["--server-side", "--field-manager=team-b"])?;
+    let stored = cluster.get("ht", "it")?;
+    let names: Vec<_> =
+        stored["spec"]["indexes"].as_array().into_iter().flatten().map(|index| &index["name"]).collect();
+    assert_eq!(names, ["by_team_a", "by_team_b"]);
+    Ok(())
+}

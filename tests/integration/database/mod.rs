@@ -1,0 +1,18 @@
+//! The planner against a real TimescaleDB, without Kubernetes. What a pass of the controller does (collect, observe, plan
+//! with questions, apply, observe and plan again) runs through the crate's public API, and after every scenario the plan
+//! must be empty: what was carried out needs no step any more.
+
+mod adoption;
+mod aggregates;
+mod compression;
+mod drift;
+mod driver;
+mod hypertables;
+mod indexes;
+mod names;
+mod permissions;
+mod retention;
+mod schedules;
+mod sessions;
+mod stand_in;
+mod tls;
