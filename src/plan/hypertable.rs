@@ -105,14 +105,13 @@ impl Planner<'_> {
     fn space(&self, claim: &Claim, target: &HypertableTarget, live: &Hypertable, draft: &mut Draft) {
         let relation = &target.relation;
         let listed = |column: &SqlName| target.space.is_empty() || target.space.iter().any(|(c, _)| c == column);
-        if let Some(extra) = live.dimensions.iter().skip(1).find(|d| !listed(&d.column)) {
+        let extra = live.dimensions.iter().skip(1).find(|d| !listed(&d.column));
+        if let Some(extra) = extra {
             let message = format!(
                 "spec.spacePartitions: {relation} is also partitioned by {} in {}; TimescaleDB cannot remove a dimension, add it to the list",
                 extra.column, extra.partitioning
             );
             draft.block(Reason::InvalidSpec, message);
-            // A renamed column would otherwise add a dimension that cannot be removed again.
-            return;
         }
         for (column, wanted) in &target.space {
             let (column, wanted) = (column.clone(), *wanted);
@@ -130,6 +129,8 @@ impl Planner<'_> {
                         format!("spec.spacePartitions: {column} already partitions {relation} in {other}"),
                     );
                 }
+                // A column that was renamed in the list would otherwise add a dimension that cannot be removed again.
+                None if extra.is_some() => {}
                 None => {
                     let change = format!(
                         "{relation}: new hash dimension by {column} with {wanted} partitions, for chunks made from now on"

@@ -527,7 +527,9 @@ const DAILY: &str = "SELECT time_bucket('1 day', hour) AS day, max(value) AS val
 
 fn window(start: Option<&str>) -> Value {
     let mut fields = refresh(json!(start), json!("1 hour"));
-    fields["refreshPolicy"].as_object_mut().map(|policy| policy.retain(|_, value| !value.is_null()));
+    if let Some(policy) = fields["refreshPolicy"].as_object_mut() {
+        policy.retain(|_, value| !value.is_null());
+    }
     fields
 }
 

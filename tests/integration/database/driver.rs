@@ -173,9 +173,6 @@ impl Database {
             let lasting: Vec<_> = outcome.failures.iter().filter(|(_, f)| f.class != Class::Transient).collect();
             assert!(lasting.is_empty(), "refused: {lasting:#?}");
             if outcome.failures.is_empty() {
-                if std::env::var_os("DBG").is_some() {
-                    eprintln!("{:#?}", outcome.plan.verdicts);
-                }
                 return Ok(Outcome { steps, ..outcome });
             }
             assert!(Instant::now() < deadline, "still: {:#?}", outcome.failures);

@@ -174,15 +174,24 @@ async fn who_may_not_log_in_is_told_why() -> Result<()> {
         change(&mut endpoint.config);
         Session::connect(&endpoint, &Metrics::default()).await.expect_err("the connection was made")
     };
-    let password = refused(&|config| drop(config.password("hunter2"))).await;
+    let password = refused(&|config| {
+        config.password("hunter2");
+    })
+    .await;
     assert_eq!((password.class, password.reason), (Class::User, Reason::AuthenticationFailed), "{password}");
     assert_says(
         &password.message,
         &[&format!("{}:{}", db.server.host(), db.server.port()), db.server.user(), "28P01", "secret"],
     );
-    let nobody = refused(&|config| drop(config.user("nobody"))).await;
+    let nobody = refused(&|config| {
+        config.user("nobody");
+    })
+    .await;
     assert_eq!((nobody.class, nobody.reason), (Class::User, Reason::AuthenticationFailed), "{nobody}");
-    let database = refused(&|config| drop(config.dbname("nosuch"))).await;
+    let database = refused(&|config| {
+        config.dbname("nosuch");
+    })
+    .await;
     assert_eq!(database.class, Class::User, "{database}");
     assert_says(&database.message, &["nosuch", "does not exist", "3D000"]);
     for failure in [password, nobody, database] {

@@ -36,6 +36,7 @@ static ROOM: Semaphore = Semaphore::const_new(2);
 /// All passwords that were in secrets.
 static PASSWORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+#[allow(clippy::large_enum_variant, reason = "there are few")]
 enum Home {
     Shared(&'static Shared),
     Own { api: Option<ApiServer>, operator: Option<Operator>, _room: SemaphorePermit<'static> },
