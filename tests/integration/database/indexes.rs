@@ -52,8 +52,8 @@ async fn spread(db: &Database, index: &str) -> Result<Value> {
     db.row(&format!(
         "SELECT split_part(pg_get_indexdef(root.indexrelid), ' USING ', 2) AS index, root.indisvalid AS valid,
             (SELECT count(*) FROM show_chunks('metric')) AS chunks,
-            (SELECT count(*) FROM pg_index i JOIN pg_inherits h ON h.inhrelid = i.indrelid WHERE h.inhparent = root.indrelid AND i.indisvalid
-                AND {chunk} = {root} AND (i.indpred IS NULL) = (root.indpred IS NULL)) AS indexed
+            (WITH mine AS MATERIALIZED (SELECT i.* FROM pg_inherits h JOIN pg_index i ON i.indrelid = h.inhrelid WHERE h.inhparent = root.indrelid)
+                SELECT count(*) FROM mine i WHERE i.indisvalid AND {chunk} = {root} AND (i.indpred IS NULL) = (root.indpred IS NULL)) AS indexed
          FROM pg_index root WHERE root.indexrelid = '\"{index}\"'::regclass"
     ))
     .await

@@ -1,6 +1,7 @@
 //! Secrets, servers and sessions come and go; the operator never needs a restart, and one database never delays another.
 
 use super::{
+    PATIENCE,
     database::Database,
     manifests,
     relay::{ClosedPort, Relay, deaf_port, mute_port},
@@ -157,10 +158,14 @@ async fn databases_that_do_not_answer_delay_no_other() -> Result<()> {
         .await?;
     stage.ready("hypertable/readings").await?;
     // More changes than there would be time for if each had to wait for one of them.
-    for hours in 2..20 {
-        stage.patch("hypertable/readings", &format!(r#"{{"chunkInterval": "{hours} hours"}}"#)).await?;
-        database.until(&Database::chunks_span("readings", &format!("{hours} hours"))).await?;
-    }
+    let changes = async {
+        for hours in 2..20 {
+            stage.patch("hypertable/readings", &format!(r#"{{"chunkInterval": "{hours} hours"}}"#)).await?;
+            database.until(&Database::chunks_span("readings", &format!("{hours} hours"))).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::time::timeout(PATIENCE, changes).await??;
     for (name, port) in dead {
         let message = stage.says(&format!("timescaledatabase/{name}"), "DatabaseUnreachable").await?;
         assert!(message.contains(&format!(":{port}")), "{name}: {message}");
