@@ -92,6 +92,19 @@ async fn the_owner_of_the_table_needs_no_other_privilege() -> Result<()> {
     owner.leave().await
 }
 
+/// Startup options, as in the test of sessions, win over what a role sets; here there are none.
+#[tokio::test]
+async fn what_a_role_sets_for_itself_changes_nothing() -> Result<()> {
+    let db = Database::shared().await?;
+    db.run(METRIC).await?;
+    let grants = "GRANT USAGE, CREATE ON SCHEMA $schema TO $role; ALTER TABLE metric OWNER TO $role;
+        ALTER ROLE $role SET search_path = ''; ALTER ROLE $role SET statement_timeout = '200ms'; ALTER ROLE $role SET IntervalStyle = 'iso_8601'";
+    let owner = as_role(&db, grants).await?;
+    assert_eq!(owner.converge(everything()).await?.steps.len(), 6);
+    assert_eq!(db.converge(everything()).await?.actions(), [""; 0], "a session without these settings sees the same");
+    owner.leave().await
+}
+
 #[tokio::test]
 async fn a_role_that_does_not_own_the_table_is_told_what_it_needs() -> Result<()> {
     let db = Database::shared().await?;
