@@ -123,6 +123,9 @@ async fn settings_of_the_role_or_the_database_change_nothing() -> Result<()> {
     resources[2]["spec"]["dropAfter"] = "1000 years".into();
     let outcome = odd.converge(resources.clone()).await?;
     assert_eq!(outcome.steps.len(), 6, "{:?}", outcome.actions());
+    // TimescaleDB writes intervals into a job in the style of whoever makes it.
+    let job = db.the_job(Kind::CompressionPolicy, "metric").await?;
+    assert_eq!(job["config"], json!({"compress_after": "36:00:00"}));
     // A session with other settings sees the same.
     assert_eq!(db.converge(resources).await?.actions(), [""; 0]);
     Ok(())
