@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
+    compression_policy::SparseIndexKind,
     status::Reason,
-    types::{Interval, Nulls, Order, Relation, SqlName},
+    types::{Interval, Nulls, Order, Relation, Span, SqlName},
 };
 
 /// One snapshot of a database.
@@ -40,9 +41,29 @@ impl Catalog {
         self.jobs.iter().find(|job| job.hypertable_id == hypertable_id && job.policy.kind() == kind)
     }
 
-    /// The hypertable with this id.
-    pub fn hypertable_by_id(&self, id: i32) -> Option<(&Relation, &Hypertable)> {
-        self.hypertables.iter().find(|(_, hypertable)| hypertable.id == id)
+    /// The hypertable that the policies of a relation are on: itself, or the one behind an aggregate.
+    pub fn host(&self, relation: &Relation) -> Option<&Hypertable> {
+        self.hypertables.get(relation).or_else(|| self.aggregates.get(relation).map(|a| &a.hypertable))
+    }
+
+    /// The same, to be changed.
+    pub fn host_mut(&mut self, relation: &Relation) -> Option<&mut Hypertable> {
+        match self.hypertables.get_mut(relation) {
+            Some(hypertable) => Some(hypertable),
+            None => self.aggregates.get_mut(relation).map(|a| &mut a.hypertable),
+        }
+    }
+
+    /// What people call the hypertable with this id: its own name, or that of the aggregate it is behind.
+    pub fn name_of(&self, hypertable_id: i32) -> Option<&Relation> {
+        let named = self.hypertables.iter().find(|(_, hypertable)| hypertable.id == hypertable_id);
+        let behind = || self.aggregates.iter().find(|(_, a)| a.hypertable.id == hypertable_id);
+        named.map(|(relation, _)| relation).or_else(|| behind().map(|(relation, _)| relation))
+    }
+
+    /// The aggregates that read the hypertable with this id.
+    pub fn readers(&self, hypertable_id: i32) -> impl Iterator<Item = (&Relation, &Aggregate)> {
+        self.aggregates.iter().filter(move |(_, aggregate)| aggregate.source_id == hypertable_id)
     }
 }
 
@@ -92,6 +113,11 @@ impl ExtensionVersion {
     pub fn at_least(&self, major: u32, minor: u32) -> bool {
         (self.numbers[0], self.numbers[1]) >= (major, minor)
     }
+
+    /// At least `major.minor.patch`.
+    pub fn at_least_patch(&self, major: u32, minor: u32, patch: u32) -> bool {
+        self.numbers >= [major, minor, patch]
+    }
 }
 
 impl fmt::Display for ExtensionVersion {
@@ -119,16 +145,32 @@ impl<'de> Deserialize<'de> for ExtensionVersion {
 }
 
 /// One hypertable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hypertable {
     /// `_timescaledb_catalog.hypertable.id`.
     pub id: i32,
+    /// The role that owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Dimensions in the order they were made; the first is the time dimension.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dimensions: Vec<Dimension>,
+    /// The function that says what time it is now, of an integer time dimension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integer_now: Option<Relation>,
+    /// Range that compressed chunks are merged up to (`compress_chunk_time_interval`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge_interval: Option<Span>,
+    /// Tablespaces that new chunks are spread over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces: Vec<SqlName>,
+    /// Columns with chunk skipping.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub chunk_skipping: BTreeSet<SqlName>,
     /// The columnstore settings, where compression is enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columnstore: Option<Columnstore>,
-    /// Indexes of the hypertable; read only where a resource says something about them.
+    /// Indexes of the hypertable; read only where a resource says something about them, and where this operator made one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<SqlName, Index>,
 }
@@ -138,6 +180,15 @@ impl Hypertable {
     pub fn time(&self) -> Option<&Dimension> {
         self.dimensions.first()
     }
+
+    /// Range of one chunk.
+    pub fn chunk_interval(&self) -> Option<Span> {
+        match self.time()?.partitioning {
+            Partitioning::Range(interval) => Some(Span::Time(interval)),
+            Partitioning::IntegerRange(units) => Some(Span::Integer(units)),
+            Partitioning::Hash(_) => None,
+        }
+    }
 }
 
 /// One dimension of a hypertable.
@@ -145,8 +196,44 @@ impl Hypertable {
 pub struct Dimension {
     /// The column.
     pub column: SqlName,
+    /// Type of the column, as `format_type` has it.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
     /// What its values are split by.
     pub partitioning: Partitioning,
+}
+
+/// The integer types that a time column can have. TimescaleDB wants the offsets of a refresh policy in exactly that type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegerType {
+    /// `smallint`
+    Smallint,
+    /// `integer`
+    Integer,
+    /// `bigint`
+    Bigint,
+}
+
+impl IntegerType {
+    /// As SQL has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Smallint => "smallint",
+            Self::Integer => "integer",
+            Self::Bigint => "bigint",
+        }
+    }
+}
+
+impl Dimension {
+    /// The type of an integer column; of a column whose type is not known the widest.
+    pub fn integer_type(&self) -> IntegerType {
+        match self.type_.as_deref() {
+            Some("smallint") => IntegerType::Smallint,
+            Some("integer") => IntegerType::Integer,
+            _ => IntegerType::Bigint,
+        }
+    }
 }
 
 /// How a dimension splits the rows.
@@ -180,6 +267,26 @@ pub struct Columnstore {
     /// `None`: TimescaleDB chooses when it compresses.
     #[serde(default)]
     pub order_by: Option<Vec<SortColumn>>,
+    /// Sparse indexes that somebody asked for, without those that TimescaleDB adds itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse_indexes: Option<BTreeSet<SparseIndex>>,
+}
+
+/// One sparse index over the batches of compressed chunks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SparseIndex {
+    /// What is kept of each batch.
+    pub kind: SparseIndexKind,
+    /// The columns.
+    pub columns: Vec<SqlName>,
+}
+
+/// For messages: `Bloom (a, b)`.
+impl fmt::Display for SparseIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns: Vec<_> = self.columns.iter().map(SqlName::as_str).collect();
+        write!(f, "{:?} ({})", self.kind, columns.join(", "))
+    }
 }
 
 /// A column with its direction, as in ORDER BY.
@@ -228,6 +335,12 @@ pub struct Index {
     /// A unique index or the index of a constraint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unique: bool,
+    /// It belongs to a constraint, and cannot be dropped alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub constraint: bool,
+    /// Its comment. One that begins with [`crate::api::MADE_BY`] says which resource the index was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
     /// `indisvalid`: false while it is being built chunk by chunk, and after that was cut off.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub valid: bool,
@@ -252,13 +365,19 @@ pub struct IndexKey {
     /// NULLs before values.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nulls_first: bool,
+    /// The operator class, where it is not the default one of the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opclass: Option<String>,
+    /// The collation, where it is not the column's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
 }
 
 /// For messages: the definition in the words of CREATE INDEX.
 impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<_> =
-            self.columns.iter().map(|c| describe_key(&c.column, c.descending, c.nulls_first)).collect();
+            self.columns.iter().map(|c| describe_key(&described(c), c.descending, c.nulls_first)).collect();
         write!(f, "{}{} ({})", if self.unique { "UNIQUE " } else { "" }, self.method, columns.join(", "))?;
         if !self.include.is_empty() {
             write!(f, " INCLUDE ({})", self.include.join(", "))?;
@@ -268,6 +387,12 @@ impl fmt::Display for Index {
         }
         Ok(())
     }
+}
+
+fn described(key: &IndexKey) -> String {
+    let collation = key.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    let opclass = key.opclass.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{}{collation}{opclass}", key.column)
 }
 
 fn describe_key(column: &str, descending: bool, nulls_first: bool) -> String {
@@ -280,10 +405,14 @@ fn describe_key(column: &str, descending: bool, nulls_first: bool) -> String {
 }
 
 /// One continuous aggregate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Aggregate {
-    /// The hypertable behind it; its jobs name this id.
-    pub hypertable_id: i32,
+    /// The hypertable behind it; its jobs name this one.
+    #[serde(flatten)]
+    pub hypertable: Hypertable,
+    /// Name of the hypertable behind it; its indexes are in the same schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub materialization: Option<Relation>,
     /// The hypertable it reads (for an aggregate on an aggregate: the one behind the parent).
     pub source_id: i32,
     /// Queries see only what is materialised.
@@ -292,7 +421,10 @@ pub struct Aggregate {
     pub fingerprint: String,
     /// Width of a bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bucket: Option<Interval>,
+    pub bucket: Option<Span>,
+    /// Comment of the view. One that begins with [`crate::api::MADE_BY`] marks an aggregate that is being built to replace another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// The kinds of policy that this operator manages.
@@ -305,6 +437,8 @@ pub enum PolicyKind {
     Retention,
     /// `policy_refresh_continuous_aggregate`
     Refresh,
+    /// `policy_reorder`
+    Reorder,
 }
 
 impl PolicyKind {
@@ -314,6 +448,7 @@ impl PolicyKind {
             Self::Compression => "policy_compression",
             Self::Retention => "policy_retention",
             Self::Refresh => "policy_refresh_continuous_aggregate",
+            Self::Reorder => "policy_reorder",
         }
     }
 }
@@ -324,30 +459,113 @@ impl fmt::Display for PolicyKind {
             Self::Compression => "compression policy",
             Self::Retention => "retention policy",
             Self::Refresh => "refresh policy",
+            Self::Reorder => "reorder policy",
         })
     }
 }
 
+/// How a policy tells which chunks are old enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Age {
+    /// All of the chunk's range is older (`compress_after`, `drop_after`).
+    OlderThan(Span),
+    /// The chunk was created longer ago (`compress_created_before`, `drop_created_before`).
+    CreatedBefore(Interval),
+}
+
+/// Ages of two measures cannot be compared.
+impl PartialOrd for Age {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        match (self, other) {
+            (Self::OlderThan(a), Self::OlderThan(b)) => a.partial_cmp(b),
+            (Self::CreatedBefore(a), Self::CreatedBefore(b)) => a.partial_cmp(b),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OlderThan(span) => span.fmt(f),
+            Self::CreatedBefore(interval) => write!(f, "{interval} since creation"),
+        }
+    }
+}
+
+/// How a refresh is carried out. `None`: not given, or not managed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshOptions {
+    /// `include_tiered_data`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_tiered_data: Option<bool>,
+    /// `buckets_per_batch`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets_per_batch: Option<i32>,
+    /// `max_batches_per_execution`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_batches_per_execution: Option<i32>,
+    /// `refresh_newest_first`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_newest_first: Option<bool>,
+}
+
+impl RefreshOptions {
+    /// These options, and those of `live` where these say nothing.
+    #[must_use]
+    pub fn over(self, live: Self) -> Self {
+        Self {
+            include_tiered_data: self.include_tiered_data.or(live.include_tiered_data),
+            buckets_per_batch: self.buckets_per_batch.or(live.buckets_per_batch),
+            max_batches_per_execution: self.max_batches_per_execution.or(live.max_batches_per_execution),
+            refresh_newest_first: self.refresh_newest_first.or(live.refresh_newest_first),
+        }
+    }
+}
+
+impl fmt::Display for RefreshOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { include_tiered_data, buckets_per_batch, max_batches_per_execution, refresh_newest_first } = self;
+        let mut option = |name: &str, value: Option<String>| match value {
+            Some(value) => write!(f, ", {name} {value}"),
+            None => Ok(()),
+        };
+        option("include tiered data", include_tiered_data.map(|v| v.to_string()))?;
+        option("buckets per batch", buckets_per_batch.map(|v| v.to_string()))?;
+        option("max batches per execution", max_batches_per_execution.map(|v| v.to_string()))?;
+        option("refresh newest first", refresh_newest_first.map(|v| v.to_string()))
+    }
+}
+
 /// What a policy works on: the part of a job's `config` that a resource speaks of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// Compresses chunks older than `compress_after`. `None`: the live job goes by creation time or by integers.
+    /// Compresses chunks from this age on. `None`: the live job's config holds none that can be read.
     Compression {
         /// Age from which chunks are compressed.
-        compress_after: Option<Interval>,
+        after: Option<Age>,
     },
-    /// Drops chunks older than `drop_after`. `None`: the live job goes by creation time or by integers.
+    /// Drops chunks from this age on. `None`: the live job's config holds none that can be read.
     Retention {
         /// Age from which chunks are dropped.
-        drop_after: Option<Interval>,
+        after: Option<Age>,
     },
     /// Refreshes the window between the two offsets. `None`: without limit on that side.
     Refresh {
         /// Start of the window.
-        start_offset: Option<Interval>,
+        start_offset: Option<Span>,
         /// End of the window.
-        end_offset: Option<Interval>,
+        end_offset: Option<Span>,
+        /// How.
+        #[serde(default, flatten)]
+        options: RefreshOptions,
+    },
+    /// Reorders chunks by an index.
+    Reorder {
+        /// Name of the index; `None`: the live job's config holds none.
+        index: Option<SqlName>,
     },
 }
 
@@ -358,34 +576,43 @@ impl Policy {
             Self::Compression { .. } => PolicyKind::Compression,
             Self::Retention { .. } => PolicyKind::Retention,
             Self::Refresh { .. } => PolicyKind::Refresh,
+            Self::Reorder { .. } => PolicyKind::Reorder,
+        }
+    }
+
+    /// This policy, with the live one's options where it says nothing of them.
+    #[must_use]
+    pub fn over(&self, live: &Self) -> Self {
+        match (self, live) {
+            (Self::Refresh { start_offset, end_offset, options }, Self::Refresh { options: found, .. }) => {
+                Self::Refresh { start_offset: *start_offset, end_offset: *end_offset, options: options.over(*found) }
+            }
+            _ => self.clone(),
         }
     }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offset = |o: &Option<Interval>, none: &str| o.map_or_else(|| none.to_owned(), |i| i.to_string());
+        let age =
+            |after: &Option<Age>| after.map_or_else(|| "an age that cannot be read".to_owned(), |a| a.to_string());
+        let offset = |o: &Option<Span>, none: &str| o.map_or_else(|| none.to_owned(), |span| span.to_string());
         match self {
-            Self::Compression { compress_after } => {
-                write!(f, "compress after {}", offset(compress_after, "another measure"))
+            Self::Compression { after } => write!(f, "compress after {}", age(after)),
+            Self::Retention { after } => write!(f, "drop after {}", age(after)),
+            Self::Refresh { start_offset, end_offset, options } => {
+                let (start, end) = (offset(start_offset, "the beginning"), offset(end_offset, "nothing"));
+                write!(f, "refresh from {start} to {end} ago{options}")
             }
-            Self::Retention { drop_after } => {
-                write!(f, "drop after {}", offset(drop_after, "another measure"))
-            }
-            Self::Refresh { start_offset, end_offset } => {
-                write!(
-                    f,
-                    "refresh from {} to {} ago",
-                    offset(start_offset, "the beginning"),
-                    offset(end_offset, "nothing")
-                )
+            Self::Reorder { index } => {
+                write!(f, "reorder by {}", index.as_ref().map_or("no index", SqlName::as_str))
             }
         }
     }
 }
 
 /// One policy job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// `job_id`.
     pub id: i32,
@@ -393,6 +620,15 @@ pub struct Job {
     pub hypertable_id: i32,
     /// What it does.
     pub policy: Policy,
+    /// The role that it runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The hypertable that its config names: another one than `hypertable_id` when somebody has changed that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hypertable_id: Option<i32>,
+    /// Keys of its config that hold something that cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// `schedule_interval`
     pub schedule_interval: Interval,
     /// `max_runtime`; zero means without limit.
@@ -441,21 +677,71 @@ pub enum Question {
     },
     /// What would a retention policy with this age drop now?
     Drops {
-        /// The hypertable.
+        /// The hypertable or the aggregate.
         relation: Relation,
-        /// `drop_after`
-        older_than: Interval,
+        /// How the age is measured.
+        measure: Measure,
+        /// The age, as text.
+        age: String,
     },
     /// What would a refresh of the aggregate erase?
     History {
         /// The aggregate.
         aggregate: Relation,
-        /// `start_offset`; `None`: from the beginning.
-        start_offset: Option<Interval>,
+        /// `start_offset`, as text; `None`: from the beginning.
+        start_offset: Option<String>,
     },
+    /// What hangs on the aggregate that a rebuilt one must take over, or that stands in the way?
+    Attachments(Relation),
+}
+
+/// How the age of a chunk is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    /// By the time in its rows.
+    Time,
+    /// By the integers in its rows.
+    Integer,
+    /// By the time of its creation.
+    Creation,
+}
+
+impl Measure {
+    /// As the query knows it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Integer => "integer",
+            Self::Creation => "created",
+        }
+    }
+}
+
+impl Age {
+    /// How the age is measured.
+    pub const fn measure(self) -> Measure {
+        match self {
+            Self::OlderThan(Span::Time(_)) => Measure::Time,
+            Self::OlderThan(Span::Integer(_)) => Measure::Integer,
+            Self::CreatedBefore(_) => Measure::Creation,
+        }
+    }
+
+    /// The age alone, as text.
+    pub fn length(self) -> String {
+        match self {
+            Self::OlderThan(span) => span.to_string(),
+            Self::CreatedBefore(interval) => interval.to_string(),
+        }
+    }
 }
 
 impl Question {
+    /// What a retention policy with this age would drop.
+    pub fn drops(relation: &Relation, age: Age) -> Self {
+        Self::Drops { relation: relation.clone(), measure: age.measure(), age: age.length() }
+    }
+
     /// Whether the answer depends on the question alone, so that it can be kept from one pass to the next.
     pub const fn is_lasting(&self) -> bool {
         matches!(self, Self::Definition { .. } | Self::Predicate { .. })
@@ -475,6 +761,8 @@ pub enum Answer {
     Drops(Result<Drops, TextError>),
     /// To [`Question::History`].
     History(Result<Option<Loss>, TextError>),
+    /// To [`Question::Attachments`].
+    Attachments(Result<Attachments, TextError>),
 }
 
 impl Answer {
@@ -506,6 +794,67 @@ pub struct Definition {
     pub live: Option<String>,
     /// The relations the resource's query reads.
     pub sources: Vec<Relation>,
+    /// Volatile functions that the resource's query calls.
+    pub volatile: Vec<String>,
+}
+
+/// What hangs on an aggregate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// The role that owns it.
+    pub owner: String,
+    /// Its comment.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Privileges that others hold on it.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+    /// What reads it and would go on reading the one that is replaced: views, functions, privileges on single columns.
+    #[serde(default)]
+    pub dependents: Vec<String>,
+}
+
+/// One privilege on an aggregate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Grant {
+    /// The role; `None`: everybody (`PUBLIC`).
+    pub grantee: Option<SqlName>,
+    /// For example `SELECT`.
+    pub privilege: Privilege,
+    /// The role may pass it on.
+    #[serde(default)]
+    pub grantable: bool,
+}
+
+/// A privilege on a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs, reason = "PostgreSQL's own words")]
+pub enum Privilege {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    References,
+    Trigger,
+    Maintain,
+}
+
+impl Privilege {
+    /// As GRANT has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "SELECT",
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+            Self::References => "REFERENCES",
+            Self::Trigger => "TRIGGER",
+            Self::Maintain => "MAINTAIN",
+        }
+    }
 }
 
 /// A relation that is not a hypertable.
@@ -565,6 +914,12 @@ pub struct Drops {
     /// End of the newest one.
     #[serde(default)]
     pub newest: Option<Timestamp>,
+    /// Start of the oldest one by integers.
+    #[serde(default)]
+    pub oldest_integer: Option<i64>,
+    /// End of the newest one by integers.
+    #[serde(default)]
+    pub newest_integer: Option<i64>,
 }
 
 /// Buckets that are materialised and whose rows are gone from the source.

@@ -4,7 +4,11 @@
 //! in types that cannot hold nonsense. What cannot be parsed, and what another resource has claimed before, becomes a
 //! [`Rejection`]: a value like any other, so that one bad resource never hides the rest.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,14 +16,17 @@ use kube::ResourceExt;
 use crate::{
     api::{
         APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
-        TimescaleDatabase,
-        continuous_aggregate::AggregateDeletion,
-        hypertable,
+        TimescaleDatabase, compression_policy,
+        continuous_aggregate::{AggregateDeletion, QueryChange},
+        index::{Index, IndexMethod},
         status::{Reason, TargetStatus},
         timescale_database::{DatabaseDeletion, Mode},
-        types::{Interval, IntervalText, PolicyDeletion, Relation, Schedule, SqlName},
+        types::{
+            Interval, IntervalError, IntervalText, PolicyDeletion, Relation, Schedule, Span, SpanText, SqlName,
+            TargetKind, TargetRef, TargetSelector,
+        },
     },
-    catalog::{IndexKey, Policy, PolicyKind, SortColumn},
+    catalog::{Age, IndexKey, Policy, PolicyKind, RefreshOptions, SortColumn, SparseIndex},
 };
 
 /// The kinds of resource that claim database objects.
@@ -47,18 +54,67 @@ impl Kind {
     }
 }
 
-/// Names one resource within the namespace of its database.
+/// Names one resource that is attached to a database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId {
     /// Its kind.
     pub kind: Kind,
+    /// Its namespace, where that is not the database's.
+    pub namespace: Option<String>,
     /// Its name.
     pub name: String,
 }
 
+impl ResourceId {
+    /// The resource of this kind, namespace and name, seen from a database in `home`.
+    pub fn seen_from(home: &str, kind: Kind, namespace: &str, name: &str) -> Self {
+        let namespace = Some(namespace).filter(|namespace| *namespace != home).map(str::to_owned);
+        Self { kind, namespace, name: name.to_owned() }
+    }
+}
+
+/// `Kind/name`, or `Kind/namespace/name` where the namespace is not the database's.
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind.as_str(), self.name)
+        write!(f, "{}/", self.kind.as_str())?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// Names one claim: a resource has one, a policy with a `targetSelector` one for each target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId {
+    /// The resource.
+    pub resource: ResourceId,
+    /// The selected target.
+    pub target: Option<TargetId>,
+}
+
+/// Names a target that a policy selects, in the policy's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId {
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: String,
+}
+
+impl From<ResourceId> for ClaimId {
+    fn from(resource: ResourceId) -> Self {
+        Self { resource, target: None }
+    }
+}
+
+impl fmt::Display for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.resource.fmt(f)?;
+        match &self.target {
+            Some(target) => write!(f, " on {}/{}", target.kind.as_str(), target.name),
+            None => Ok(()),
+        }
     }
 }
 
@@ -89,12 +145,12 @@ pub struct PlanDigest(pub String);
 /// What one resource wants of the database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// The resource.
-    pub id: ResourceId,
+    /// Whose it is.
+    pub id: ClaimId,
     /// What it wants.
     pub intent: Intent,
-    /// The plan that the resource's annotation approves.
-    pub approval: Option<PlanDigest>,
+    /// The plans that the resource's annotation approves.
+    pub approvals: Vec<PlanDigest>,
 }
 
 /// Whether a resource holds its object or lets go of it.
@@ -128,13 +184,30 @@ pub struct HypertableTarget {
     /// The column of the time dimension.
     pub time_column: SqlName,
     /// Range of one chunk; `None`: not managed.
-    pub chunk_interval: Option<Interval>,
+    pub chunk_interval: Option<ChunkInterval>,
+    /// The function that says what time it is now in an integer time column; `None`: not managed.
+    pub integer_now: Option<Relation>,
     /// Hash dimensions with their numbers of partitions; empty: not managed.
     pub space: Vec<(SqlName, i32)>,
     /// Rows in the table may be moved.
     pub migrate_data: bool,
+    /// Columns with chunk skipping; `None`: not managed.
+    pub chunk_skipping: Option<BTreeSet<SqlName>>,
+    /// Tablespaces of new chunks; `None`: not managed.
+    pub tablespaces: Option<Vec<SqlName>>,
     /// Indexes that must exist.
     pub indexes: Vec<IndexTarget>,
+    /// The reorder policy; `None`: not managed.
+    pub reorder: Option<JobTarget>,
+}
+
+/// A chunk interval as wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkInterval {
+    /// The range of one chunk.
+    pub span: Span,
+    /// It is the database's default, which is meant only for dimensions of its measure.
+    pub is_default: bool,
 }
 
 /// An index as wanted.
@@ -142,6 +215,10 @@ pub struct HypertableTarget {
 pub struct IndexTarget {
     /// Its name.
     pub name: SqlName,
+    /// How it is organised.
+    pub method: IndexMethod,
+    /// No two rows have the same key.
+    pub unique: bool,
     /// Key columns.
     pub columns: Vec<SortColumn>,
     /// Columns that are stored only.
@@ -157,13 +234,15 @@ impl IndexTarget {
             column: c.column.as_str().to_owned(),
             descending: c.descending,
             nulls_first: c.nulls_first,
+            opclass: None,
+            collation: None,
         };
         self.columns.iter().map(key).collect()
     }
 }
 
 /// A policy job as wanted. What is `None` is not managed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobTarget {
     /// What it does.
     pub policy: Policy,
@@ -186,27 +265,36 @@ pub struct JobTarget {
 /// Compression settings and policy as wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompressionTarget {
-    /// The `Hypertable` resource.
-    pub target: ResourceId,
-    /// The hypertable.
-    pub relation: Relation,
+    /// What it is on.
+    pub on: PolicyObject,
     /// Columns to group by; `None`: not managed.
     pub segment_by: Option<Vec<SqlName>>,
     /// Columns to sort by; `None`: not managed.
     pub order_by: Option<Vec<SortColumn>>,
+    /// Range that compressed chunks are merged up to; `None`: not managed.
+    pub merge_interval: Option<Span>,
+    /// Sparse indexes; `None`: not managed.
+    pub sparse_indexes: Option<BTreeSet<SparseIndex>>,
     /// The job.
     pub job: JobTarget,
+}
+
+/// What a policy is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyObject {
+    /// The resource that describes it.
+    pub target: TargetId,
+    /// The hypertable or the aggregate.
+    pub relation: Relation,
 }
 
 /// A retention policy as wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetentionTarget {
-    /// The `Hypertable` resource.
-    pub target: ResourceId,
-    /// The hypertable.
-    pub relation: Relation,
+    /// What it is on.
+    pub on: PolicyObject,
     /// Age from which chunks are dropped: the same as in the job's policy.
-    pub drop_after: Interval,
+    pub after: Age,
     /// The job.
     pub job: JobTarget,
 }
@@ -218,8 +306,16 @@ pub struct AggregateTarget {
     pub relation: Relation,
     /// The query, as the resource has it.
     pub query: String,
+    /// What becomes of a query that differs from the live one.
+    pub on_query_change: QueryChange,
     /// Queries see only what is materialised; `None`: not managed.
     pub materialized_only: Option<bool>,
+    /// TimescaleDB makes its own indexes when it creates the aggregate; `None`: its choice.
+    pub create_group_indexes: Option<bool>,
+    /// Range of one chunk of what is materialised; `None`: not managed.
+    pub chunk_interval: Option<Span>,
+    /// Indexes that must exist.
+    pub indexes: Vec<IndexTarget>,
     /// The refresh policy; `None`: not managed.
     pub refresh: Option<JobTarget>,
 }
@@ -245,19 +341,64 @@ struct ObjectKey {
 /// What a `TimescaleDatabase` says about everything attached to it, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
+    /// Namespace of the `TimescaleDatabase`.
+    pub home: String,
     /// Whether differences are corrected.
     pub mode: Mode,
     /// Share of chunks (percent) that a retention policy may drop at once without approval.
     pub max_immediate_drop_percent: i32,
 }
 
+/// Values for fields that resources leave out, not parsed yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Defaults<'a> {
+    /// The `TimescaleDatabase`.
+    database: &'a str,
+    chunk_interval: Option<&'a SpanText>,
+    compress_after: Option<&'a SpanText>,
+    drop_after: Option<&'a SpanText>,
+}
+
+impl<'a> Defaults<'a> {
+    fn of(database: &'a TimescaleDatabase) -> Self {
+        let spec = database.spec.defaults.as_ref();
+        Self {
+            database: database.metadata.name.as_deref().unwrap_or_default(),
+            chunk_interval: spec.and_then(|d| d.chunk_interval.as_ref()),
+            compress_after: spec.and_then(|d| d.compress_after.as_ref()),
+            drop_after: spec.and_then(|d| d.drop_after.as_ref()),
+        }
+    }
+
+    fn span(&self, text: &SpanText, field: &str) -> Result<Span, Rejection> {
+        positive_span(text, field).map_err(|Rejection { reason, message }| {
+            let message = message.replacen("spec.", "spec.defaults.", 1);
+            Rejection::new(reason, format!("TimescaleDatabase {}: {message}", self.database))
+        })
+    }
+}
+
 /// What all resources attached to one database want of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
-    /// One for each resource that is carried out, in the order they are planned: kinds in dependency order, then by name.
+    /// What is carried out, in the order it is planned: kinds in dependency order, then by name.
     pub claims: Vec<Claim>,
-    /// The resources that are not carried out.
-    pub rejected: BTreeMap<ResourceId, Rejection>,
+    /// What is not carried out.
+    pub rejected: BTreeMap<ClaimId, Rejection>,
+    /// Selected targets for which another policy is used that names them: no fault of either.
+    pub overridden: BTreeMap<ClaimId, ResourceId>,
+}
+
+impl Desired {
+    /// The hypertables and aggregates whose indexes some resource says something about.
+    pub fn with_indexes(&self) -> Vec<&Relation> {
+        let indexed = self.claims.iter().filter_map(|claim| match &claim.intent {
+            Intent::Ensure(Target::Hypertable(target)) if !target.indexes.is_empty() => Some(&target.relation),
+            Intent::Ensure(Target::Aggregate(target)) if !target.indexes.is_empty() => Some(&target.relation),
+            _ => None,
+        });
+        indexed.collect()
+    }
 }
 
 /// The resources attached to one database.
@@ -267,29 +408,79 @@ pub struct Attached {
     pub hypertables: Vec<Arc<Hypertable>>,
     /// In any order.
     pub aggregates: Vec<Arc<ContinuousAggregate>>,
-    /// Each with the hypertable it targets; in any order.
-    pub compression: Vec<(Arc<CompressionPolicy>, PolicyTarget)>,
-    /// Each with the hypertable it targets; in any order.
-    pub retention: Vec<(Arc<RetentionPolicy>, PolicyTarget)>,
+    /// Each with its targets in this database; in any order.
+    pub compression: Vec<(Arc<CompressionPolicy>, Vec<PolicyTarget>)>,
+    /// Each with its targets in this database; in any order.
+    pub retention: Vec<(Arc<RetentionPolicy>, Vec<PolicyTarget>)>,
+    /// Labels of other namespaces that the resources above are in.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// Where a policy's `targetRef` leads.
+/// Where a policy's `targetRef` or `targetSelector` leads.
 #[derive(Clone, Debug)]
 pub enum PolicyTarget {
-    /// To a resource.
-    Resource(Arc<Hypertable>),
+    /// To a `Hypertable`.
+    Hypertable(Arc<Hypertable>),
+    /// To a `ContinuousAggregate`.
+    Aggregate(Arc<ContinuousAggregate>),
     /// The resource is gone and the policy is being deleted: to the object that it was last resolved to.
-    Recorded(TargetStatus),
+    Recorded(TargetId, TargetStatus),
 }
 
 impl PolicyTarget {
-    fn relation(&self) -> Result<Relation, Rejection> {
-        let (schema, table) = match self {
-            Self::Resource(hypertable) => (&hypertable.spec.schema, &hypertable.spec.table),
-            Self::Recorded(target) => (&target.schema, &target.table),
-        };
-        relation(schema, table, "table")
-            .map_err(|e| Rejection::new(Reason::TargetNotReady, format!("the target: {}", e.message)))
+    /// The target's own name.
+    pub fn id(&self) -> TargetId {
+        match self {
+            Self::Hypertable(hypertable) => TargetId { kind: TargetKind::Hypertable, name: hypertable.name_any() },
+            Self::Aggregate(aggregate) => {
+                TargetId { kind: TargetKind::ContinuousAggregate, name: aggregate.name_any() }
+            }
+            Self::Recorded(id, _) => id.clone(),
+        }
+    }
+
+    /// Schema and name of the database object, as written.
+    pub fn object(&self) -> (&str, &str) {
+        match self {
+            Self::Hypertable(hypertable) => (&hypertable.spec.schema, &hypertable.spec.table),
+            Self::Aggregate(aggregate) => (&aggregate.spec.schema, &aggregate.spec.name),
+            Self::Recorded(_, target) => (&target.schema, &target.table),
+        }
+    }
+
+    fn on(&self) -> Result<PolicyObject, Rejection> {
+        let (schema, table) = self.object();
+        let relation = relation(schema, table, "table")
+            .map_err(|e| Rejection::new(Reason::TargetNotReady, format!("the target: {}", e.message)))?;
+        Ok(PolicyObject { target: self.id(), relation })
+    }
+}
+
+/// A policy, as far as what it is for goes.
+pub trait Targeting {
+    /// The target it names.
+    fn target_ref(&self) -> Option<&TargetRef>;
+    /// The targets it selects.
+    fn target_selector(&self) -> Option<&TargetSelector>;
+}
+
+impl Targeting for CompressionPolicy {
+    fn target_ref(&self) -> Option<&TargetRef> {
+        self.spec.target_ref.as_ref()
+    }
+
+    fn target_selector(&self) -> Option<&TargetSelector> {
+        self.spec.target_selector.as_ref()
+    }
+}
+
+impl Targeting for RetentionPolicy {
+    fn target_ref(&self) -> Option<&TargetRef> {
+        self.spec.target_ref.as_ref()
+    }
+
+    fn target_selector(&self) -> Option<&TargetSelector> {
+        self.spec.target_selector.as_ref()
     }
 }
 
@@ -311,7 +502,11 @@ pub fn aggregate_needs_release(deletion: AggregateDeletion) -> bool {
 
 /// What the database's spec says about everything attached to it.
 pub fn rules(database: &TimescaleDatabase) -> Rules {
-    Rules { mode: database.spec.mode, max_immediate_drop_percent: database.spec.guards.max_immediate_drop_percent }
+    Rules {
+        home: database.metadata.namespace.clone().unwrap_or_default(),
+        mode: database.spec.mode,
+        max_immediate_drop_percent: database.spec.guards.max_immediate_drop_percent,
+    }
 }
 
 /// How often a database is looked at.
@@ -349,7 +544,7 @@ pub fn pace(database: &TimescaleDatabase) -> Result<Pace, Rejection> {
 }
 
 struct Candidate {
-    id: ResourceId,
+    id: ClaimId,
     created: Option<Timestamp>,
     /// The object, known even where the rest of the spec cannot be read: an edit that breaks a resource hands its object
     /// to no other, and its deletion takes none away from another.
@@ -359,15 +554,19 @@ struct Candidate {
     claim: Result<Claim, Rejection>,
 }
 
-/// What the attached resources want of the database. Of several that claim the same object, the oldest (then the first
-/// by name) has it; the others are `Conflicted`. A resource being deleted releases the object only if no other claims it.
+/// What the attached resources want of the database. Of several that claim the same object, the one that names it goes
+/// before those that select it, then the oldest, then the first by name; the others are `Conflicted`. A resource being
+/// deleted releases the object only if no other claims it.
 pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
     let orphan = database.spec.deletion_policy == DatabaseDeletion::Orphan;
+    let home = database.metadata.namespace.as_deref().unwrap_or_default();
+    let defaults = Defaults::of(database);
     let mut candidates = Vec::new();
     for resource in &attached.hypertables {
         let object = relation(&resource.spec.schema, &resource.spec.table, "table");
+        let id = claim_id(home, Kind::Hypertable, &**resource, None);
         candidates
-            .push(candidate(&**resource, Kind::Hypertable, object, hypertable_target(resource), |_| Release::Nothing));
+            .push(candidate(&**resource, id, object, hypertable_target(resource, &defaults), |_| Release::Nothing));
     }
     for resource in &attached.aggregates {
         let object = relation(&resource.spec.schema, &resource.spec.name, "name");
@@ -375,19 +574,58 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
             let drops = aggregate_needs_release(resource.spec.deletion_policy);
             if drops { Release::DropAggregate(relation) } else { Release::Nothing }
         };
-        candidates.push(candidate(&**resource, Kind::ContinuousAggregate, object, aggregate_target(resource), release));
+        let id = claim_id(home, Kind::ContinuousAggregate, &**resource, None);
+        candidates.push(candidate(&**resource, id, object, aggregate_target(resource), release));
     }
-    for (resource, on) in &attached.compression {
-        let release = policy_release(resource.spec.deletion_policy, PolicyKind::Compression);
-        let target = compression_target(resource, on);
-        candidates.push(candidate(&**resource, Kind::CompressionPolicy, on.relation(), target, release));
+    for (resource, targets) in &attached.compression {
+        for on in targets {
+            let release = policy_release(resource.spec.deletion_policy, PolicyKind::Compression);
+            let id = claim_id(home, Kind::CompressionPolicy, &**resource, Some((&**resource, on)));
+            let object = on.on().map(|on| on.relation);
+            let target = on.on().and_then(|on| compression_target(resource, on, &defaults));
+            candidates.push(candidate(&**resource, id, object, target, release));
+        }
     }
-    for (resource, on) in &attached.retention {
-        let release = policy_release(resource.spec.deletion_policy, PolicyKind::Retention);
-        let target = retention_target(resource, on);
-        candidates.push(candidate(&**resource, Kind::RetentionPolicy, on.relation(), target, release));
+    for (resource, targets) in &attached.retention {
+        for on in targets {
+            let release = policy_release(resource.spec.deletion_policy, PolicyKind::Retention);
+            let id = claim_id(home, Kind::RetentionPolicy, &**resource, Some((&**resource, on)));
+            let object = on.on().map(|on| on.relation);
+            let target = on.on().and_then(|on| retention_target(resource, on, &defaults));
+            candidates.push(candidate(&**resource, id, object, target, release));
+        }
+    }
+    let lets_in =
+        |namespace: &str| database.spec.allowed_namespaces.lets_in(namespace, home, attached.namespaces.get(namespace));
+    for candidate in &mut candidates {
+        if let Some(namespace) = candidate.id.resource.namespace.as_deref().filter(|namespace| !lets_in(namespace)) {
+            let message = format!(
+                "TimescaleDatabase {home}/{} does not let in resources of namespace {namespace}; its spec.allowedNamespaces says from where it does",
+                database.metadata.name.as_deref().unwrap_or_default()
+            );
+            // It has no claim on anything; when it is deleted there is nothing it may undo.
+            candidate.key = None;
+            candidate.claim = match &candidate.claim {
+                Ok(claim) if !candidate.stays => {
+                    Ok(Claim { intent: Intent::Release(Release::Nothing), ..claim.clone() })
+                }
+                _ => Err(Rejection::new(Reason::NotAllowed, message)),
+            };
+        }
     }
     resolve(candidates, orphan)
+}
+
+fn claim_id<K: ResourceExt>(
+    home: &str,
+    kind: Kind,
+    resource: &K,
+    on: Option<(&dyn Targeting, &PolicyTarget)>,
+) -> ClaimId {
+    let resource_id =
+        ResourceId::seen_from(home, kind, &resource.namespace().unwrap_or_default(), &resource.name_any());
+    let selected = on.filter(|(policy, _)| policy.target_ref().is_none()).map(|(_, target)| target.id());
+    ClaimId { resource: resource_id, target: selected }
 }
 
 fn policy_release(deletion: PolicyDeletion, kind: PolicyKind) -> impl FnOnce(Relation) -> Release {
@@ -398,13 +636,12 @@ fn policy_release(deletion: PolicyDeletion, kind: PolicyKind) -> impl FnOnce(Rel
 
 fn candidate<K: ResourceExt>(
     resource: &K,
-    kind: Kind,
+    id: ClaimId,
     object: Result<Relation, Rejection>,
     target: Result<Target, Rejection>,
     release: impl FnOnce(Relation) -> Release,
 ) -> Candidate {
-    let id = ResourceId { kind, name: resource.name_any() };
-    let approval = resource.annotations().get(APPROVE_ANNOTATION).map(|digest| PlanDigest(digest.trim().to_owned()));
+    let approvals = approvals(resource);
     let object = object.ok();
     let stays = resource.meta().deletion_timestamp.is_none();
     // Only a resource seen with a deletion timestamp releases anything, and only one that holds our finalizer ever owned it.
@@ -416,22 +653,33 @@ fn candidate<K: ResourceExt>(
     };
     Candidate {
         created: resource.creation_timestamp().map(|t| t.0),
-        key: object.map(|relation| ObjectKey { relation, part: kind }),
+        key: object.map(|relation| ObjectKey { relation, part: id.resource.kind }),
         stays,
-        claim: intent.map(|intent| Claim { id: id.clone(), intent, approval }),
+        claim: intent.map(|intent| Claim { id: id.clone(), intent, approvals }),
         id,
     }
 }
 
+/// The plans that the annotation approves: one digest, or several with commas between them.
+fn approvals<K: ResourceExt>(resource: &K) -> Vec<PlanDigest> {
+    let text = resource.annotations().get(APPROVE_ANNOTATION).map_or("", String::as_str);
+    let digests = text.split([',', ' ']).map(str::trim).filter(|digest| !digest.is_empty());
+    digests.map(|digest| PlanDigest(digest.to_owned())).collect()
+}
+
+/// The order in which claims on one object go: what names it, the oldest, the first by name.
+type Rank<'a> = (bool, Option<Timestamp>, &'a ClaimId);
+
 fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
     let mut desired = Desired::default();
-    let mut owners: BTreeMap<ObjectKey, (Option<Timestamp>, ResourceId)> = BTreeMap::new();
+    let mut owners: BTreeMap<ObjectKey, Rank<'_>> = BTreeMap::new();
     for Candidate { id, created, key, stays, .. } in &candidates {
         if let (Some(key), true) = (key, stays) {
-            let rank = (*created, id.clone());
-            owners.entry(key.clone()).and_modify(|owner| *owner = rank.clone().min(owner.clone())).or_insert(rank);
+            let rank = (id.target.is_some(), *created, id);
+            owners.entry(key.clone()).and_modify(|owner| *owner = rank.min(*owner)).or_insert(rank);
         }
     }
+    let owners: BTreeMap<_, _> = owners.into_iter().map(|(key, (_, _, id))| (key, id.clone())).collect();
     for Candidate { id, key, claim, .. } in candidates {
         let mut claim = match claim {
             Ok(claim) => claim,
@@ -440,11 +688,16 @@ fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
                 continue;
             }
         };
-        let owner = key.as_ref().and_then(|key| owners.get(key)).map(|(_, id)| id);
+        let owner = key.as_ref().and_then(|key| owners.get(key));
         match (&mut claim.intent, owner) {
             (Intent::Ensure(_), Some(owner)) if *owner != claim.id => {
+                if claim.id.target.is_some() && owner.target.is_none() {
+                    desired.overridden.insert(claim.id, owner.resource.clone());
+                    continue;
+                }
                 let message = format!(
-                    "{owner} claims the same object of the database and is older; delete one of the two (deleting this one changes nothing in the database)"
+                    "{} claims the same object of the database and is older; delete one of the two (deleting this one changes nothing in the database)",
+                    owner.resource
                 );
                 desired.rejected.insert(claim.id, Rejection::new(Reason::Conflicted, message));
                 continue;
@@ -483,33 +736,77 @@ fn positive(text: &IntervalText, field: &str) -> Result<Interval, Rejection> {
     Ok(interval)
 }
 
-fn optional<T>(
-    text: Option<&IntervalText>,
+fn span(text: &SpanText, field: &str) -> Result<Span, Rejection> {
+    match text {
+        SpanText::Integer(units) => Ok(Span::Integer(*units)),
+        SpanText::Interval(text) => text.parse().map(Span::Time).map_err(|e: IntervalError| {
+            let number = matches!(e, IntervalError::NoUnit(_));
+            let hint = if number { "; for an integer time column write the number without quotes" } else { "" };
+            Rejection::field(field, format!("{e}{hint}"))
+        }),
+    }
+}
+
+/// A span that must be longer than nothing.
+fn positive_span(text: &SpanText, field: &str) -> Result<Span, Rejection> {
+    let span = span(text, field)?;
+    if !span.is_positive() {
+        return Err(Rejection::field(field, format!("\"{text}\" must be longer than nothing")));
+    }
+    Ok(span)
+}
+
+fn optional<S, T>(
+    text: Option<&S>,
     field: &str,
-    parse: impl Fn(&IntervalText, &str) -> Result<T, Rejection>,
+    parse: impl Fn(&S, &str) -> Result<T, Rejection>,
 ) -> Result<Option<T>, Rejection> {
     text.map(|text| parse(text, field)).transpose()
 }
 
-fn hypertable_target(resource: &Hypertable) -> Result<Target, Rejection> {
+fn hypertable_target(resource: &Hypertable, defaults: &Defaults<'_>) -> Result<Target, Rejection> {
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.table, "table")?;
     let space = spec.space_partitions.iter().enumerate().map(|(i, partition)| {
         Ok((sql_name(&partition.column, &format!("spacePartitions[{i}].column"))?, partition.partitions))
     });
-    let indexes = spec.indexes.iter().enumerate().map(|(i, index)| index_target(index, &format!("indexes[{i}]")));
+    let own = optional(spec.chunk_interval.as_ref(), "chunkInterval", positive_span)?;
+    let own = own.map(|span| ChunkInterval { span, is_default: false });
+    let default = || -> Result<_, Rejection> {
+        let span = defaults.chunk_interval.map(|text| defaults.span(text, "chunkInterval")).transpose()?;
+        Ok(span.map(|span| ChunkInterval { span, is_default: true }))
+    };
+    let integer_now = spec.integer_now_function.as_ref().map(|text| {
+        text.parse().map_err(|e| Rejection::field("integerNowFunction", format!("{e}; write schema.function")))
+    });
+    let names = |texts: &Option<Vec<String>>, field: &str| texts.as_ref().map(|t| sql_names(t, field)).transpose();
+    let reorder = spec.reorder.as_ref().map(|reorder| {
+        let policy = Policy::Reorder { index: Some(sql_name(&reorder.index, "reorder.index")?) };
+        job_target(policy, &reorder.schedule, reorder.paused, "reorder.schedule")
+    });
     let target = HypertableTarget {
         relation,
         time_column: sql_name(&spec.time_column, "timeColumn")?,
-        chunk_interval: optional(spec.chunk_interval.as_ref(), "chunkInterval", positive)?,
+        chunk_interval: match own {
+            Some(own) => Some(own),
+            None => default()?,
+        },
+        integer_now: integer_now.transpose()?,
         space: space.collect::<Result<_, _>>()?,
         migrate_data: spec.migrate_data,
-        indexes: indexes.collect::<Result<_, _>>()?,
+        chunk_skipping: names(&spec.chunk_skipping, "chunkSkipping")?.map(BTreeSet::from_iter),
+        tablespaces: names(&spec.tablespaces, "tablespaces")?,
+        indexes: index_targets(&spec.indexes)?,
+        reorder: reorder.transpose()?,
     };
     Ok(Target::Hypertable(target))
 }
 
-fn index_target(index: &hypertable::Index, field: &str) -> Result<IndexTarget, Rejection> {
+fn index_targets(indexes: &[Index]) -> Result<Vec<IndexTarget>, Rejection> {
+    indexes.iter().enumerate().map(|(i, index)| index_target(index, &format!("indexes[{i}]"))).collect()
+}
+
+fn index_target(index: &Index, field: &str) -> Result<IndexTarget, Rejection> {
     let columns = index.columns.iter().enumerate().map(|(i, column)| {
         let name = sql_name(&column.name, &format!("{field}.columns[{i}].name"))?;
         Ok(SortColumn::new(name, column.order, column.nulls))
@@ -517,6 +814,8 @@ fn index_target(index: &hypertable::Index, field: &str) -> Result<IndexTarget, R
     let predicate = index.predicate.as_deref().map(|text| sql_text(text, &format!("{field}.where"))).transpose()?;
     Ok(IndexTarget {
         name: sql_name(&index.name, &format!("{field}.name"))?,
+        method: index.method,
+        unique: index.unique,
         columns: columns.collect::<Result<_, _>>()?,
         include: sql_names(&index.include, &format!("{field}.include"))?,
         predicate,
@@ -568,44 +867,91 @@ fn job_target(policy: Policy, schedule: &Schedule, paused: bool, field: &str) ->
     })
 }
 
-fn policy_target_id(name: &str) -> ResourceId {
-    ResourceId { kind: Kind::Hypertable, name: name.to_owned() }
+/// The age that a policy goes by: its own, or the database's default.
+fn age(
+    older_than: Option<&SpanText>,
+    created_before: Option<&IntervalText>,
+    default: Option<&SpanText>,
+    defaults: &Defaults<'_>,
+    fields: [&str; 2],
+) -> Result<Age, Rejection> {
+    let [older_field, created_field] = fields;
+    match (older_than, created_before) {
+        (Some(text), None) => positive_span(text, older_field).map(Age::OlderThan),
+        (None, Some(text)) => positive(text, created_field).map(Age::CreatedBefore),
+        (Some(_), Some(_)) => {
+            Err(Rejection::field(created_field, format!("only one of {older_field} and {created_field} can be given")))
+        }
+        (None, None) => {
+            let missing = || {
+                let database = defaults.database;
+                let message = format!(
+                    "it is missing, and TimescaleDatabase {database} has no default for it; set it here, or {created_field}, or spec.defaults.{older_field} there"
+                );
+                Rejection::field(older_field, message)
+            };
+            defaults.span(default.ok_or_else(missing)?, older_field).map(Age::OlderThan)
+        }
+    }
 }
 
-fn compression_target(resource: &CompressionPolicy, on: &PolicyTarget) -> Result<Target, Rejection> {
+/// The age that a compression policy goes by.
+fn compress_age(spec: &compression_policy::CompressionPolicySpec, defaults: &Defaults<'_>) -> Result<Age, Rejection> {
+    let fields = ["compressAfter", "compressCreatedBefore"];
+    age(spec.compress_after.as_ref(), spec.compress_created_before.as_ref(), defaults.compress_after, defaults, fields)
+}
+
+/// The age that a retention policy goes by.
+fn drop_age(
+    spec: &crate::api::retention_policy::RetentionPolicySpec,
+    defaults: &Defaults<'_>,
+) -> Result<Age, Rejection> {
+    let fields = ["dropAfter", "dropCreatedBefore"];
+    age(spec.drop_after.as_ref(), spec.drop_created_before.as_ref(), defaults.drop_after, defaults, fields)
+}
+
+fn compression_target(
+    resource: &CompressionPolicy,
+    on: PolicyObject,
+    defaults: &Defaults<'_>,
+) -> Result<Target, Rejection> {
     let spec = &resource.spec;
-    let relation = on.relation()?;
-    let compress_after = positive(&spec.compress_after, "compressAfter")?;
+    let after = compress_age(spec, defaults)?;
     let order_by = spec.order_by.as_ref().map(|columns| {
-        let column = |(i, o): (usize, &crate::api::compression_policy::OrderBy)| {
+        let column = |(i, o): (usize, &compression_policy::OrderBy)| {
             Ok(SortColumn::new(sql_name(&o.column, &format!("orderBy[{i}].column"))?, o.order, o.nulls))
         };
         columns.iter().enumerate().map(column).collect::<Result<_, Rejection>>()
     });
+    let sparse_indexes = spec.sparse_indexes.as_ref().map(|indexes| {
+        let index = |(i, index): (usize, &compression_policy::SparseIndex)| {
+            let columns = sql_names(&index.columns, &format!("sparseIndexes[{i}].columns"))?;
+            Ok(SparseIndex { kind: index.kind, columns })
+        };
+        indexes.iter().enumerate().map(index).collect::<Result<_, Rejection>>()
+    });
     let target = CompressionTarget {
-        target: policy_target_id(&spec.target_ref.name),
-        relation,
+        on,
         segment_by: spec.segment_by.as_ref().map(|names| sql_names(names, "segmentBy")).transpose()?,
         order_by: order_by.transpose()?,
-        job: job_target(
-            Policy::Compression { compress_after: Some(compress_after) },
-            &spec.schedule,
-            spec.paused,
-            "schedule",
-        )?,
+        merge_interval: optional(spec.merge_interval.as_ref(), "mergeInterval", span)?,
+        sparse_indexes: sparse_indexes.transpose()?,
+        job: job_target(Policy::Compression { after: Some(after) }, &spec.schedule, spec.paused, "schedule")?,
     };
     Ok(Target::Compression(target))
 }
 
-fn retention_target(resource: &RetentionPolicy, on: &PolicyTarget) -> Result<Target, Rejection> {
+fn retention_target(
+    resource: &RetentionPolicy,
+    on: PolicyObject,
+    defaults: &Defaults<'_>,
+) -> Result<Target, Rejection> {
     let spec = &resource.spec;
-    let relation = on.relation()?;
-    let drop_after = positive(&spec.drop_after, "dropAfter")?;
+    let after = drop_age(spec, defaults)?;
     let target = RetentionTarget {
-        target: policy_target_id(&spec.target_ref.name),
-        relation,
-        drop_after,
-        job: job_target(Policy::Retention { drop_after: Some(drop_after) }, &spec.schedule, spec.paused, "schedule")?,
+        on,
+        after,
+        job: job_target(Policy::Retention { after: Some(after) }, &spec.schedule, spec.paused, "schedule")?,
     };
     Ok(Target::Retention(target))
 }
@@ -614,10 +960,10 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<Target, Rejection>
     let spec = &resource.spec;
     let relation = relation(&spec.schema, &spec.name, "name")?;
     let refresh = spec.refresh_policy.as_ref().map(|policy| {
-        let start_offset = optional(policy.start_offset.as_ref(), "refreshPolicy.startOffset", interval)?;
-        let end_offset = optional(policy.end_offset.as_ref(), "refreshPolicy.endOffset", interval)?;
+        let start_offset = optional(policy.start_offset.as_ref(), "refreshPolicy.startOffset", span)?;
+        let end_offset = optional(policy.end_offset.as_ref(), "refreshPolicy.endOffset", span)?;
         if let (Some(start), Some(end)) = (start_offset, end_offset)
-            && start <= end
+            && start.partial_cmp(&end) != Some(std::cmp::Ordering::Greater)
         {
             let problem = format!("startOffset ({start}) must be longer ago than endOffset ({end})");
             return Err(Rejection::field("refreshPolicy", problem));
@@ -628,8 +974,14 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<Target, Rejection>
                 "it is missing; write for example \"1 hour\"",
             ));
         }
+        let options = RefreshOptions {
+            include_tiered_data: policy.include_tiered_data,
+            buckets_per_batch: policy.buckets_per_batch,
+            max_batches_per_execution: policy.max_batches_per_execution,
+            refresh_newest_first: policy.refresh_newest_first,
+        };
         job_target(
-            Policy::Refresh { start_offset, end_offset },
+            Policy::Refresh { start_offset, end_offset, options },
             &policy.schedule,
             policy.paused,
             "refreshPolicy.schedule",
@@ -638,8 +990,22 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<Target, Rejection>
     let target = AggregateTarget {
         relation,
         query: sql_text(&spec.query, "query")?,
+        on_query_change: spec.on_query_change,
         materialized_only: spec.real_time.map(|real_time| !real_time),
+        create_group_indexes: spec.create_group_indexes,
+        chunk_interval: optional(spec.chunk_interval.as_ref(), "chunkInterval", positive_span)?,
+        indexes: index_targets(&spec.indexes)?,
         refresh: refresh.transpose()?,
     };
     Ok(Target::Aggregate(target))
+}
+
+/// The age that a compression policy goes by, as its status shows it.
+pub fn effective_compress_after(policy: &CompressionPolicy, database: &TimescaleDatabase) -> Option<String> {
+    compress_age(&policy.spec, &Defaults::of(database)).ok().map(|age| age.to_string())
+}
+
+/// The age that a retention policy goes by, as its status shows it.
+pub fn effective_drop_after(policy: &RetentionPolicy, database: &TimescaleDatabase) -> Option<String> {
+    drop_age(&policy.spec, &Defaults::of(database)).ok().map(|age| age.to_string())
 }

@@ -5,11 +5,17 @@
 //! follows, and the server's own parser sees one statement per message (extended protocol), so that they cannot bring a
 //! second one. The statements are complete as they stand: what status and events show can be run in psql.
 
+use std::collections::BTreeSet;
+
 use crate::{
-    api::types::{Interval, Relation, SqlName},
-    catalog::{Extension, Policy, PolicyKind, SortColumn},
+    api::{
+        compression_policy::SparseIndexKind,
+        index::IndexMethod,
+        types::{Interval, Relation, Span, SqlName},
+    },
+    catalog::{Age, Columnstore, Extension, Grant, Policy, PolicyKind, RefreshOptions, SortColumn, SparseIndex},
     desired::IndexTarget,
-    plan::step::{Action, JobChanges, NewJob},
+    plan::step::{Action, JobChanges, NewJob, NewPolicy, ObjectKind, Swap},
 };
 
 /// The statements of one step.
@@ -85,18 +91,28 @@ impl Statement {
     }
 }
 
+fn span(value: Span) -> String {
+    match value {
+        Span::Time(value) => interval(value),
+        Span::Integer(units) => format!("BIGINT '{units}'"),
+    }
+}
+
 /// The statements that carry out an action on a database with this extension.
 pub fn render(action: &Action, extension: &Extension) -> Script {
     let function = |name: &str| format!("{}.{name}", quote_ident(&extension.schema));
     let in_transaction = |statements| Script { statements, transaction: true };
+    let alone = |statement| Script { statements: vec![statement], transaction: true };
     match action {
         Action::CreateHypertable {
             relation,
             time_column,
             chunk_interval,
+            integer_now,
             space,
             default_indexes,
             indexes,
+            comment,
             migrate_data,
         } => {
             let mut arguments = vec![regclass(relation), quote_literal(time_column.as_str())];
@@ -104,9 +120,7 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
                 arguments.push(format!("partitioning_column => {}", quote_literal(column.as_str())));
                 arguments.push(format!("number_partitions => {partitions}"));
             }
-            if let Some(range) = chunk_interval {
-                arguments.push(format!("chunk_time_interval => {}", interval(*range)));
-            }
+            arguments.extend(chunk_interval.map(|range| format!("chunk_time_interval => {}", span(range))));
             if !default_indexes {
                 arguments.push("create_default_indexes => false".to_owned());
             }
@@ -115,82 +129,235 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
             }
             let create = format!("SELECT {}({})", function("create_hypertable"), arguments.join(", "));
             let mut statements = vec![Statement::call(create)];
+            statements.extend(integer_now.as_ref().map(|now| set_integer_now(relation, now, extension)));
             statements.extend(space.iter().skip(1).map(|(column, n)| add_dimension(relation, column, *n, extension)));
-            statements.extend(indexes.iter().map(|index| create_index(relation, index, "", extension)));
+            for index in indexes {
+                statements.push(create_index(relation, &index.name, index, "", extension));
+                statements.push(comment_on_index(&relation.schema, &index.name, comment));
+            }
             in_transaction(statements)
         }
-        Action::SetChunkInterval { relation, column, interval: range } => {
-            in_transaction(vec![Statement::call(format!(
-                "SELECT {}({}, {}, dimension_name => {})",
-                function("set_chunk_time_interval"),
-                regclass(relation),
-                interval(*range),
-                quote_literal(column.as_str())
-            ))])
+        Action::SetChunkInterval { relation, interval: range } => alone(Statement::call(format!(
+            "SELECT {}({}, {})",
+            function("set_chunk_time_interval"),
+            regclass(relation),
+            span(*range),
+        ))),
+        Action::SetIntegerNow { relation, function: now } => alone(set_integer_now(relation, now, extension)),
+        Action::SetChunkSkipping { relation, column, enabled } => {
+            let name = if *enabled { "enable_chunk_skipping" } else { "disable_chunk_skipping" };
+            let call = format!("SELECT {}({}, {})", function(name), regclass(relation), quote_literal(column.as_str()));
+            in_transaction(vec![
+                Statement::new("SET LOCAL timescaledb.enable_chunk_skipping = on".to_owned()),
+                Statement::call(call),
+            ])
         }
+        Action::AttachTablespace { relation, tablespace } => alone(Statement::call(format!(
+            "SELECT {}({}, {})",
+            function("attach_tablespace"),
+            quote_literal(tablespace.as_str()),
+            regclass(relation)
+        ))),
+        Action::DetachTablespace { relation, tablespace } => alone(Statement::call(format!(
+            "SELECT {}({}, {})",
+            function("detach_tablespace"),
+            quote_literal(tablespace.as_str()),
+            regclass(relation)
+        ))),
         Action::AddDimension { relation, column, partitions } => {
-            in_transaction(vec![add_dimension(relation, column, *partitions, extension)])
+            alone(add_dimension(relation, column, *partitions, extension))
         }
-        Action::SetPartitions { relation, column, partitions } => in_transaction(vec![Statement::call(format!(
+        Action::SetPartitions { relation, column, partitions } => alone(Statement::call(format!(
             "SELECT {}({}, {partitions}, dimension_name => {})",
             function("set_number_partitions"),
             regclass(relation),
             quote_literal(column.as_str())
-        ))]),
-        Action::CreateIndex { relation, index } => Script {
-            statements: vec![create_index(relation, index, " WITH (timescaledb.transaction_per_chunk)", extension)],
-            transaction: false,
-        },
-        Action::DropInvalidIndex { relation, index } => {
-            let index = Relation { schema: relation.schema.clone(), name: index.clone() };
-            in_transaction(vec![Statement::new(format!("DROP INDEX {}", quote_relation(&index)))])
+        ))),
+        Action::BuildIndex { relation, name, index, comment } => {
+            let with = " WITH (timescaledb.transaction_per_chunk)";
+            let mut statements = vec![create_index(relation, name, index, with, extension)];
+            statements.extend(comment.as_ref().map(|comment| comment_on_index(&relation.schema, name, comment)));
+            Script { statements, transaction: false }
         }
-        Action::SetCompression { relation, segment_by, order_by } => {
-            let mut options = vec!["timescaledb.compress".to_owned()];
-            if let Some(columns) = segment_by {
-                options.push(format!("timescaledb.compress_segmentby = {}", quote_literal(&name_list(columns))));
+        Action::PlaceIndex { relation, from, index, comment } => {
+            let rename = format!(
+                "ALTER INDEX {}.{} RENAME TO {}",
+                quote_ident(&relation.schema),
+                quote_ident(from),
+                quote_ident(&index.name)
+            );
+            in_transaction(vec![
+                drop_index(&relation.schema, &index.name),
+                Statement::new(rename),
+                comment_on_index(&relation.schema, &index.name, comment),
+            ])
+        }
+        Action::CreateIndex { relation, schema, index, replaces, comment } => {
+            let mut statements = Vec::new();
+            if *replaces {
+                statements.push(drop_index(schema, &index.name));
             }
-            if let Some(columns) = order_by {
-                options.push(format!("timescaledb.compress_orderby = {}", quote_literal(&sort_list(columns))));
-            }
-            let text = format!("ALTER TABLE {} SET ({})", quote_relation(relation), options.join(", "));
-            in_transaction(vec![Statement::new(text)])
+            statements.push(create_index(relation, &index.name, index, "", extension));
+            statements.push(comment_on_index(schema, &index.name, comment));
+            in_transaction(statements)
         }
-        Action::AddPolicy { relation, policy, job } => {
-            in_transaction(vec![add_policy(relation, policy, job, extension)])
-        }
-        Action::AlterPolicy { relation: _, job_id, hypertable_id, kind, changes } => {
-            in_transaction(vec![alter_policy(*job_id, *hypertable_id, *kind, changes, extension)])
-        }
-        Action::RemovePolicy { relation, kind } => {
-            let name = match kind {
-                PolicyKind::Compression => "remove_compression_policy",
-                PolicyKind::Retention => "remove_retention_policy",
-                PolicyKind::Refresh => "remove_continuous_aggregate_policy",
+        Action::DropIndex { relation: _, schema, index } => alone(drop_index(schema, index)),
+        Action::SetCompression { relation, object, segment_by, order_by, sparse_indexes, merge_interval } => {
+            let settings = Columnstore {
+                segment_by: segment_by.clone(),
+                order_by: order_by.clone(),
+                sparse_indexes: sparse_indexes.clone(),
             };
-            let text = format!("SELECT {}({}, if_exists => true)", function(name), regclass(relation));
-            in_transaction(vec![Statement::call(text)])
+            alone(set_compression(relation, *object, &settings, *merge_interval))
         }
-        Action::CreateAggregate { relation, query, materialized_only } => {
+        Action::AddPolicy { relation, new } => alone(add_policy(relation, new, extension)),
+        Action::AlterPolicy { relation: _, job_id, hypertable_id, kind, changes } => {
+            alone(alter_policy(*job_id, *hypertable_id, *kind, changes, extension))
+        }
+        Action::ReplacePolicy { relation, new } => in_transaction(vec![
+            remove_policy(relation, new.policy.kind(), extension),
+            add_policy(relation, new, extension),
+        ]),
+        Action::RemovePolicy { relation, kind } => alone(remove_policy(relation, *kind, extension)),
+        Action::CreateAggregate { relation, query, materialized_only, create_group_indexes, comment } => {
             let mut options = vec!["timescaledb.continuous".to_owned()];
-            if let Some(only) = materialized_only {
-                options.push(format!("timescaledb.materialized_only = {only}"));
-            }
+            options.extend(materialized_only.map(|only| format!("timescaledb.materialized_only = {only}")));
+            options.extend(create_group_indexes.map(|make| format!("timescaledb.create_group_indexes = {make}")));
             let text = format!(
                 "CREATE MATERIALIZED VIEW {} WITH ({}) AS\n{query}\nWITH NO DATA",
                 quote_relation(relation),
                 options.join(", ")
             );
-            in_transaction(vec![Statement { search_path: lookup_path(relation, extension), ..Statement::new(text) }])
+            let mut statements =
+                vec![Statement { search_path: lookup_path(relation, extension), ..Statement::new(text) }];
+            statements.extend(comment.as_ref().map(|comment| comment_on_view(relation, Some(comment))));
+            in_transaction(statements)
         }
-        Action::SetMaterializedOnly { relation, materialized_only } => in_transaction(vec![Statement::new(format!(
+        Action::FillAggregate { relation } => Script {
+            statements: vec![Statement::new(format!(
+                "CALL {}({}, NULL, NULL)",
+                function("refresh_continuous_aggregate"),
+                regclass(relation)
+            ))],
+            transaction: false,
+        },
+        Action::SwapAggregate(swap) => in_transaction(swap_aggregate(swap, extension)),
+        Action::SetMaterializedOnly { relation, materialized_only } => alone(Statement::new(format!(
             "ALTER MATERIALIZED VIEW {} SET (timescaledb.materialized_only = {materialized_only})",
             quote_relation(relation)
-        ))]),
+        ))),
         Action::DropAggregate { relation } => {
-            in_transaction(vec![Statement::new(format!("DROP MATERIALIZED VIEW {}", quote_relation(relation)))])
+            alone(Statement::new(format!("DROP MATERIALIZED VIEW {}", quote_relation(relation))))
         }
     }
+}
+
+fn set_integer_now(relation: &Relation, now: &Relation, extension: &Extension) -> Statement {
+    Statement::call(format!(
+        "SELECT {}.set_integer_now_func({}, {}::regproc, replace_if_exists => true)",
+        quote_ident(&extension.schema),
+        regclass(relation),
+        quote_literal(&quote_relation(now))
+    ))
+}
+
+fn drop_index(schema: &SqlName, name: &SqlName) -> Statement {
+    Statement::new(format!("DROP INDEX {}.{}", quote_ident(schema), quote_ident(name)))
+}
+
+fn comment_on_index(schema: &SqlName, name: &SqlName, comment: &str) -> Statement {
+    let index = format!("{}.{}", quote_ident(schema), quote_ident(name));
+    Statement::new(format!("COMMENT ON INDEX {index} IS {}", quote_literal(comment)))
+}
+
+fn comment_on_view(relation: &Relation, comment: Option<&String>) -> Statement {
+    let comment = comment.map_or_else(|| "NULL".to_owned(), |text| quote_literal(text));
+    Statement::new(format!("COMMENT ON VIEW {} IS {comment}", quote_relation(relation)))
+}
+
+fn set_compression(
+    relation: &Relation,
+    object: ObjectKind,
+    settings: &Columnstore,
+    merge_interval: Option<Span>,
+) -> Statement {
+    let Columnstore { segment_by, order_by, sparse_indexes } = settings;
+    let mut options = vec!["timescaledb.compress".to_owned()];
+    let mut option = |name: &str, value: Option<String>| {
+        options.extend(value.map(|value| format!("timescaledb.{name} = {}", quote_literal(&value))));
+    };
+    option("compress_segmentby", segment_by.as_deref().map(name_list));
+    option("compress_orderby", order_by.as_deref().map(sort_list));
+    option("compress_index", sparse_indexes.as_ref().map(sparse_list));
+    // An integer is taken for seconds; the microseconds of an interval are what is stored for an integer time column.
+    option(
+        "compress_chunk_time_interval",
+        merge_interval.map(|span| match span {
+            Span::Time(interval) => interval.to_string(),
+            Span::Integer(units) => format!("{units} microseconds"),
+        }),
+    );
+    let object = match object {
+        ObjectKind::Table => "TABLE",
+        ObjectKind::MaterializedView => "MATERIALIZED VIEW",
+    };
+    Statement::new(format!("ALTER {object} {} SET ({})", quote_relation(relation), options.join(", ")))
+}
+
+fn sparse_list(indexes: &BTreeSet<SparseIndex>) -> String {
+    let index = |index: &SparseIndex| {
+        let kind = match index.kind {
+            SparseIndexKind::Bloom => "bloom",
+            SparseIndexKind::MinMax => "minmax",
+            SparseIndexKind::FirstLast => "firstlast",
+        };
+        format!("{kind}({})", name_list(&index.columns))
+    };
+    indexes.iter().map(index).collect::<Vec<_>>().join(", ")
+}
+
+fn remove_policy(relation: &Relation, kind: PolicyKind, extension: &Extension) -> Statement {
+    let name = match kind {
+        PolicyKind::Compression => "remove_compression_policy",
+        PolicyKind::Retention => "remove_retention_policy",
+        PolicyKind::Refresh => "remove_continuous_aggregate_policy",
+        PolicyKind::Reorder => "remove_reorder_policy",
+    };
+    let schema = quote_ident(&extension.schema);
+    Statement::call(format!("SELECT {schema}.{name}({}, if_exists => true)", regclass(relation)))
+}
+
+/// The one that comes takes over what hangs on the one that goes, then the names change hands. Policies come last but for
+/// the names, so that no job of the one that comes runs before it is in its place.
+fn swap_aggregate(swap: &Swap, extension: &Extension) -> Vec<Statement> {
+    let Swap { relation, replacement, replaced, replaced_comment, owner, comment, .. } = swap;
+    let view = |relation: &Relation| format!("ALTER MATERIALIZED VIEW {}", quote_relation(relation));
+    let rename =
+        |from: &Relation, to: &Relation| Statement::new(format!("{} RENAME TO {}", view(from), quote_ident(&to.name)));
+    let mut statements = vec![rename(relation, replaced), rename(replacement, relation)];
+    if let Some(owner) = owner {
+        statements.push(Statement::new(format!("{} OWNER TO {}", view(relation), quote_ident(owner))));
+    }
+    statements.push(comment_on_view(relation, comment.as_ref()));
+    statements.push(comment_on_view(replaced, Some(replaced_comment)));
+    for Grant { grantee, privilege, grantable } in &swap.grants {
+        let grantee = grantee.as_ref().map_or_else(|| "PUBLIC".to_owned(), quote_ident);
+        let option = if *grantable { " WITH GRANT OPTION" } else { "" };
+        let text = format!("GRANT {} ON {} TO {grantee}{option}", privilege.as_str(), quote_relation(relation));
+        statements.push(Statement::new(text));
+    }
+    if let Some(interval) = swap.chunk_interval {
+        let function = format!("{}.set_chunk_time_interval", quote_ident(&extension.schema));
+        statements.push(Statement::call(format!("SELECT {function}({}, {})", regclass(relation), span(interval))));
+    }
+    let refreshes_first = |new: &&NewPolicy| new.policy.kind() == PolicyKind::Refresh;
+    statements.extend(swap.policies.iter().filter(refreshes_first).map(|new| add_policy(relation, new, extension)));
+    if let Some(settings) = &swap.columnstore {
+        statements.push(set_compression(relation, ObjectKind::MaterializedView, settings, swap.merge_interval));
+    }
+    let others = swap.policies.iter().filter(|new| !refreshes_first(new));
+    statements.extend(others.map(|new| add_policy(relation, new, extension)));
+    statements
 }
 
 /// Where the names that a resource wrote without a schema are looked up, behind `pg_catalog`.
@@ -234,15 +401,29 @@ fn add_dimension(relation: &Relation, column: &SqlName, partitions: i32, extensi
     ))
 }
 
-fn create_index(relation: &Relation, index: &IndexTarget, with: &str, extension: &Extension) -> Statement {
+fn create_index(
+    relation: &Relation,
+    name: &SqlName,
+    index: &IndexTarget,
+    with: &str,
+    extension: &Extension,
+) -> Statement {
     let include =
         if index.include.is_empty() { String::new() } else { format!(" INCLUDE ({})", name_list(&index.include)) };
     let predicate = index.predicate.as_ref().map(|text| format!(" WHERE (\n{text}\n)")).unwrap_or_default();
+    // Only btree has an order to speak of.
+    let (using, columns) = match index.method {
+        IndexMethod::Btree => (String::new(), sort_list(&index.columns)),
+        method => {
+            let columns: Vec<_> = index.columns.iter().map(|c| quote_ident(&c.column)).collect();
+            (format!(" USING {}", method.as_str()), columns.join(", "))
+        }
+    };
     let text = format!(
-        "CREATE INDEX {} ON {} ({}){include}{with}{predicate}",
-        quote_ident(&index.name),
+        "CREATE {}INDEX {} ON {}{using} ({columns}){include}{with}{predicate}",
+        if index.unique { "UNIQUE " } else { "" },
+        quote_ident(name),
         quote_relation(relation),
-        sort_list(&index.columns)
     );
     Statement { search_path: lookup_path(relation, extension), ..Statement::new(text) }
 }
@@ -251,34 +432,56 @@ fn timestamp(value: jiff::Timestamp) -> String {
     format!("TIMESTAMPTZ {}", quote_literal(&value.to_string()))
 }
 
-fn offset(value: Option<Interval>) -> String {
-    value.map_or_else(|| "NULL::interval".to_owned(), interval)
+/// The argument of a policy that says its age.
+fn age(after: Option<Age>, older_than: &str, created_before: &str) -> Vec<String> {
+    match after {
+        Some(Age::OlderThan(value)) => vec![format!("{older_than} => {}", span(value))],
+        Some(Age::CreatedBefore(value)) => vec![format!("{created_before} => {}", interval(value))],
+        None => Vec::new(),
+    }
 }
 
-fn add_policy(relation: &Relation, policy: &Policy, job: &NewJob, extension: &Extension) -> Statement {
+fn add_policy(relation: &Relation, new: &NewPolicy, extension: &Extension) -> Statement {
+    let NewPolicy { policy, job, integers } = new;
     let schema = quote_ident(&extension.schema);
+    // Unlike those of the other policies, the offsets of a refresh must be of the very type of the time column.
+    let by_integer = |value: &Option<Span>| matches!(value, Some(Span::Integer(_)));
+    let offset = |value: Option<Span>, integer: bool| match value {
+        Some(Span::Time(value)) => interval(value),
+        Some(Span::Integer(units)) => format!("'{units}'::{}", integers.as_str()),
+        None if integer => format!("NULL::{}", integers.as_str()),
+        None => "NULL::interval".to_owned(),
+    };
     let (function, mut arguments) = match policy {
-        Policy::Compression { compress_after } => {
-            ("add_compression_policy", vec![format!("compress_after => {}", offset(*compress_after))])
+        Policy::Compression { after } => {
+            ("add_compression_policy", age(*after, "compress_after", "compress_created_before"))
         }
-        Policy::Retention { drop_after } => {
-            ("add_retention_policy", vec![format!("drop_after => {}", offset(*drop_after))])
+        Policy::Retention { after } => ("add_retention_policy", age(*after, "drop_after", "drop_created_before")),
+        Policy::Refresh { start_offset, end_offset, options } => {
+            let integer = by_integer(start_offset) || by_integer(end_offset);
+            let mut arguments = vec![
+                format!("start_offset => {}", offset(*start_offset, integer)),
+                format!("end_offset => {}", offset(*end_offset, integer)),
+            ];
+            arguments.extend(refresh_options(options).into_iter().map(|(name, value)| format!("{name} => {value}")));
+            ("add_continuous_aggregate_policy", arguments)
         }
-        Policy::Refresh { start_offset, end_offset } => (
-            "add_continuous_aggregate_policy",
-            vec![
-                format!("start_offset => {}", offset(*start_offset)),
-                format!("end_offset => {}", offset(*end_offset)),
-            ],
-        ),
+        Policy::Reorder { index } => {
+            let index = index.as_ref().map(|name| format!("index_name => {}", quote_literal(name.as_str())));
+            ("add_reorder_policy", index.into_iter().collect())
+        }
     };
     arguments.insert(0, regclass(relation));
     let NewJob { schedule_interval, initial_start, timezone, rest } = job;
-    arguments.extend(schedule_interval.map(|i| format!("schedule_interval => {}", interval(i))));
+    let every = schedule_interval.map(|i| format!("schedule_interval => {}", interval(i)));
+    // A reorder policy is added without a schedule.
+    let is_reorder = policy.kind() == PolicyKind::Reorder;
+    arguments.extend(every.clone().filter(|_| !is_reorder));
     arguments.extend(initial_start.map(|t| format!("initial_start => {}", timestamp(t))));
     arguments.extend(timezone.as_ref().map(|zone| format!("timezone => {}", quote_literal(zone))));
     let add = format!("{schema}.{function}({})", arguments.join(", "));
     let mut changes = job_arguments(rest);
+    changes.extend(every.filter(|_| is_reorder));
     if let Some(start) = initial_start {
         // A policy that is added with a start in the past runs at once; alter_job puts it on the next slot of its grid.
         changes.extend(first_start(*start));
@@ -322,15 +525,45 @@ fn job_arguments(changes: &JobChanges) -> Vec<String> {
     arguments
 }
 
-/// The keys of a policy's `config` that a resource speaks of: the one to remove, those to set.
-fn config_keys(policy: &Policy) -> (Option<&'static str>, Vec<(&'static str, Option<Interval>)>) {
+/// The options of a refresh that are given.
+fn refresh_options(options: &RefreshOptions) -> Vec<(&'static str, String)> {
+    let RefreshOptions { include_tiered_data, buckets_per_batch, max_batches_per_execution, refresh_newest_first } =
+        options;
+    let all = [
+        ("include_tiered_data", include_tiered_data.map(|v| v.to_string())),
+        ("buckets_per_batch", buckets_per_batch.map(|v| v.to_string())),
+        ("max_batches_per_execution", max_batches_per_execution.map(|v| v.to_string())),
+        ("refresh_newest_first", refresh_newest_first.map(|v| v.to_string())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// The keys of a policy's `config` that a resource speaks of: the one to remove, and those to set with their values as SQL.
+fn config_keys(policy: &Policy) -> (Option<&'static str>, Vec<(&'static str, String)>) {
+    let text = |value: Option<Interval>| {
+        value.map_or_else(|| "NULL::text".to_owned(), |i| format!("{}::text", quote_literal(&i.to_string())))
+    };
+    let value = |value: Option<Span>| match value {
+        Some(Span::Integer(units)) => format!("'{units}'::bigint"),
+        Some(Span::Time(interval)) => text(Some(interval)),
+        None => text(None),
+    };
+    let age = |after: &Option<Age>, older_than, created_before| match after {
+        Some(Age::OlderThan(span)) => (Some(created_before), vec![(older_than, value(Some(*span)))]),
+        Some(Age::CreatedBefore(interval)) => (Some(older_than), vec![(created_before, text(Some(*interval)))]),
+        None => (None, Vec::new()),
+    };
     match policy {
-        Policy::Compression { compress_after } => {
-            (Some("compress_created_before"), vec![("compress_after", *compress_after)])
+        Policy::Compression { after } => age(after, "compress_after", "compress_created_before"),
+        Policy::Retention { after } => age(after, "drop_after", "drop_created_before"),
+        Policy::Refresh { start_offset, end_offset, options } => {
+            let mut keys = vec![("start_offset", value(*start_offset)), ("end_offset", value(*end_offset))];
+            keys.extend(refresh_options(options));
+            (None, keys)
         }
-        Policy::Retention { drop_after } => (Some("drop_created_before"), vec![("drop_after", *drop_after)]),
-        Policy::Refresh { start_offset, end_offset } => {
-            (None, vec![("start_offset", *start_offset), ("end_offset", *end_offset)])
+        Policy::Reorder { index } => {
+            let index = index.as_ref().map(|name| format!("{}::text", quote_literal(name.as_str())));
+            (None, index.into_iter().map(|name| ("index_name", name)).collect())
         }
     }
 }
@@ -360,11 +593,7 @@ fn alter_policy(
     if let Some(policy) = &changes.policy {
         let (remove, set) = config_keys(policy);
         let removed = remove.map(|key| format!(" - {}", quote_literal(key))).unwrap_or_default();
-        let pairs = set.iter().map(|(key, value)| {
-            let value =
-                value.map_or_else(|| "NULL::text".to_owned(), |i| format!("{}::text", quote_literal(&i.to_string())));
-            format!("{}, {value}", quote_literal(key))
-        });
+        let pairs = set.iter().map(|(key, value)| format!("{}, {value}", quote_literal(key)));
         let pairs = pairs.collect::<Vec<_>>().join(", ");
         arguments.push(format!("config => (j.config{removed}) || jsonb_build_object({pairs})"));
     }
@@ -430,7 +659,7 @@ mod tests {
 
     #[test]
     fn a_changed_window_replaces_only_its_own_keys() {
-        let policy = Policy::Retention { drop_after: Some(Interval::from_days(90)) };
+        let policy = Policy::Retention { after: Some(Age::OlderThan(Interval::from_days(90).into())) };
         let changes = JobChanges { policy: Some(policy), ..JobChanges::default() };
         let text = alter_policy(1000, 7, PolicyKind::Retention, &changes, &extension()).text;
         assert!(
@@ -445,7 +674,13 @@ mod tests {
     #[test]
     fn texts_of_a_resource_stand_on_lines_of_their_own() {
         let query = "SELECT 1 -- a comment".to_owned();
-        let action = Action::CreateAggregate { relation: relation(), query, materialized_only: Some(false) };
+        let action = Action::CreateAggregate {
+            relation: relation(),
+            query,
+            materialized_only: Some(false),
+            create_group_indexes: None,
+            comment: None,
+        };
         let text = &render(&action, &extension()).statements[0].text;
         assert!(text.ends_with("AS\nSELECT 1 -- a comment\nWITH NO DATA"), "{text}");
     }

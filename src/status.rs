@@ -12,16 +12,18 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::{
-        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy,
+        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
         compression_policy::CompressionPolicyStatus,
         continuous_aggregate::ContinuousAggregateStatus,
         hypertable::HypertableStatus,
         retention_policy::RetentionPolicyStatus,
-        status::{ConditionType, PendingPlan, Reason, Standing, TargetStatus, condition},
+        status::{ConditionType, PendingPlan, Reason, SelectedTarget, Standing, TargetStatus, condition},
         types::Relation,
     },
     catalog::{Catalog, PolicyKind, Statistics},
-    desired::{Kind, ResourceId, aggregate_needs_release, policy_needs_release},
+    desired::{
+        ClaimId, Kind, aggregate_needs_release, effective_compress_after, effective_drop_after, policy_needs_release,
+    },
     error::Failure,
     plan::step::{HeldPlan, Verdict, bytes_text},
 };
@@ -49,15 +51,16 @@ impl Summary {
     }
 }
 
-/// What a claim's verdict means for the resource in this namespace. A step of the claim that failed outweighs a verdict
+/// What a claim's verdict means for its resource, seen from a database in this namespace. A step of the claim that failed outweighs a verdict
 /// that only says there is work left. `None`: the resource is released and says nothing any more.
 pub fn summarize(
     namespace: &str,
-    id: &ResourceId,
+    id: &ClaimId,
     verdict: &Verdict,
     failure: Option<&Failure>,
     warnings: &[String],
 ) -> Option<Summary> {
+    let namespace = id.resource.namespace.as_deref().unwrap_or(namespace);
     let summary = match (verdict, failure) {
         (Verdict::Released, None) => return None,
         (Verdict::Rejected(rejection), _) => Summary::new(rejection.reason, rejection.message.clone()),
@@ -68,6 +71,7 @@ pub fn summarize(
         }
         (Verdict::InProgress(what), None) => Summary::new(Reason::InProgress, format!("running: {what}")),
         (Verdict::WaitingOn(what), None) => Summary::new(Reason::TargetNotReady, what.clone()),
+        (Verdict::Overridden(by), None) => Summary::new(Reason::Overridden, format!("{by} names this target")),
         (Verdict::Drifted(held), None) => {
             let message = format!("the database differs and mode is Observe: {}", held.changes.join("; "));
             Summary { plan: Some(pending_plan(held, false)), ..Summary::new(Reason::DriftObserved, message) }
@@ -80,8 +84,8 @@ pub fn summarize(
                 "{}; this {}.{stale} To approve exactly this plan: kubectl annotate -n {namespace} {} {} {APPROVE_ANNOTATION}={} --overwrite",
                 held.changes.join("; "),
                 held.hazards.join("; "),
-                id.kind.as_str().to_lowercase(),
-                id.name,
+                id.resource.kind.as_str().to_lowercase(),
+                id.resource.name,
                 held.digest.0
             );
             Summary { plan: Some(pending_plan(held, true)), ..Summary::new(Reason::ApprovalRequired, message) }
@@ -90,10 +94,99 @@ pub fn summarize(
     Some(summary)
 }
 
+/// What became of a policy on one of the targets it selects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The target.
+    pub target: SelectedTarget,
+    /// What the policy is to say of it; `None`: it is released.
+    pub summary: Option<Summary>,
+}
+
+/// Targets that a status lists; the rest is counted.
+const MAX_TARGETS: usize = 50;
+/// Targets that a message names.
+const MAX_NAMED: usize = 5;
+
+/// What a policy is to say that selects these targets: the first reason that needs a person, or else one that passes.
+/// `None`: it is released from all of them.
+pub fn summarize_selected(outcomes: &[Outcome]) -> Option<Summary> {
+    let said: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome, outcome.summary.as_ref()?))).collect();
+    if said.is_empty() && !outcomes.is_empty() {
+        return None;
+    }
+    let not_current = |standing| {
+        said.iter()
+            .filter(move |(_, summary)| summary.reason.standing() == standing)
+            .map(|(outcome, summary)| (*outcome, *summary))
+    };
+    let behind: Vec<_> = not_current(Standing::Failed).chain(not_current(Standing::InProgress)).collect();
+    let Some((_, worst)) = behind.first() else {
+        let warned: Vec<_> = said
+            .iter()
+            .filter(|(_, summary)| summary.message.contains(WARNING))
+            .map(|(o, s)| named(&o.target, s))
+            .collect();
+        let count = said.len();
+        let mut message = format!(
+            "the live catalog says what the resource says, for {count} selected target{}",
+            if count == 1 { "" } else { "s" }
+        );
+        for text in warned.iter().take(MAX_NAMED) {
+            message.push_str("; ");
+            message.push_str(text);
+        }
+        return Some(Summary::new(Reason::InSync, message));
+    };
+    let names: Vec<_> =
+        behind.iter().take(MAX_NAMED).map(|(outcome, summary)| named(&outcome.target, summary)).collect();
+    let more =
+        if behind.len() > MAX_NAMED { format!("; and {} more", behind.len() - MAX_NAMED) } else { String::new() };
+    let message = format!(
+        "{} of {} selected targets are not as the resource says: {}{more}",
+        behind.len(),
+        said.len(),
+        names.join("; ")
+    );
+    let plans: Vec<_> = behind.iter().filter_map(|(_, summary)| summary.plan.as_ref()).collect();
+    let digests: Vec<_> = plans.iter().filter_map(|plan| plan.digest.clone()).collect();
+    let mut statements: Vec<_> = plans.iter().flat_map(|plan| plan.statements.iter().cloned()).collect();
+    if statements.len() > MAX_STATEMENTS {
+        let left_out = statements.len() - MAX_STATEMENTS;
+        statements.truncate(MAX_STATEMENTS);
+        statements.push(format!("-- and {left_out} more"));
+    }
+    let plan = (!plans.is_empty()).then(|| PendingPlan {
+        digest: (!digests.is_empty()).then(|| digests.join(",")),
+        hazards: plans.iter().flat_map(|plan| plan.hazards.iter().cloned()).take(MAX_STATEMENTS).collect(),
+        statements,
+    });
+    Some(Summary { reason: worst.reason, message, plan })
+}
+
+fn named(target: &SelectedTarget, summary: &Summary) -> String {
+    format!("{}/{}: {}: {}", target.kind.as_str(), target.name, summary.reason, summary.message)
+}
+
+/// The targets as the status lists them: those that need attention first, then by name.
+fn listed(outcomes: &[Outcome]) -> Vec<SelectedTarget> {
+    let mut all: Vec<_> =
+        outcomes.iter().filter_map(|outcome| Some((outcome.summary.as_ref()?, &outcome.target))).collect();
+    let rank = |summary: &Summary| match summary.reason.standing() {
+        Standing::Failed => 0,
+        Standing::InProgress => 1,
+        Standing::Current => 2,
+    };
+    all.sort_by_key(|(summary, target)| (rank(summary), target.kind, target.name.clone()));
+    all.into_iter().take(MAX_TARGETS).map(|(_, target)| target.clone()).collect()
+}
+
+const WARNING: &str = ". Warning: ";
+
 fn in_sync_message(warnings: &[String]) -> String {
     let mut message = "the live catalog says what the resource says".to_owned();
     for warning in warnings {
-        message.push_str(". Warning: ");
+        message.push_str(WARNING);
         message.push_str(warning);
     }
     message
@@ -142,7 +235,12 @@ pub fn conditions(
 
 /// The first characters of a text that is too long for a condition or an event.
 pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(MAX_MESSAGE) {
+    shorten_to(text, MAX_MESSAGE)
+}
+
+/// The first `most` characters of a text.
+pub fn shorten_to(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),
     }
@@ -158,20 +256,32 @@ pub struct Observed<'a> {
     pub statistics: Option<&'a BTreeMap<Relation, Statistics>>,
     /// What a policy's `targetRef` was resolved to.
     pub target: Option<&'a TargetStatus>,
+    /// What became of a policy on the targets that its `targetSelector` selects.
+    pub selected: Option<&'a [Outcome]>,
+    /// The database, whose defaults count.
+    pub database: Option<&'a TimescaleDatabase>,
 }
 
 impl Observed<'_> {
     fn job_id(&self, kind: PolicyKind, relation: Option<&Relation>, previous: Option<i32>) -> Option<i32> {
         let (Some(catalog), Some(relation)) = (self.catalog, relation) else { return previous };
-        let hypertable = catalog.hypertables.get(relation).map(|h| h.id);
-        let host = hypertable.or_else(|| catalog.aggregates.get(relation).map(|a| a.hypertable_id))?;
-        catalog.job(kind, host).map(|job| job.id)
+        job_id(catalog, kind, relation)
+    }
+
+    fn chunk_interval(&self, relation: Option<&Relation>, previous: Option<String>) -> Option<String> {
+        let (Some(catalog), Some(relation)) = (self.catalog, relation) else { return previous };
+        catalog.host(relation)?.chunk_interval().map(|span| span.to_string())
     }
 
     fn target_relation(&self) -> Option<Relation> {
         let target = self.target?;
         relation(&target.schema, &target.table)
     }
+}
+
+/// The job of this kind on the relation.
+pub fn job_id(catalog: &Catalog, kind: PolicyKind, relation: &Relation) -> Option<i32> {
+    catalog.job(kind, catalog.host(relation)?.id).map(|job| job.id)
 }
 
 fn relation(schema: &str, name: &str) -> Option<Relation> {
@@ -222,18 +332,21 @@ impl Reported for Hypertable {
         plan: Option<PendingPlan>,
         observed: &Observed<'_>,
     ) -> HypertableStatus {
+        let table = relation(&self.spec.schema, &self.spec.table);
+        let previous = self.status.clone().unwrap_or_default();
         let base = HypertableStatus {
             observed_generation: self.metadata.generation,
             conditions,
             plan,
+            chunk_interval: observed.chunk_interval(table.as_ref(), previous.chunk_interval.clone()),
+            reorder_job_id: observed.job_id(PolicyKind::Reorder, table.as_ref(), previous.reorder_job_id),
             ..HypertableStatus::default()
         };
         let Some(statistics) = observed.statistics else {
-            let previous = self.status.clone().unwrap_or_default();
             let HypertableStatus { chunks, size, compressed, compression_ratio, .. } = previous;
             return HypertableStatus { chunks, size, compressed, compression_ratio, ..base };
         };
-        let found = relation(&self.spec.schema, &self.spec.table).and_then(|relation| statistics.get(&relation));
+        let found = table.and_then(|relation| statistics.get(&relation));
         let Some(Statistics { chunks, compressed_chunks, bytes, before_compression_bytes, after_compression_bytes }) =
             found
         else {
@@ -277,9 +390,16 @@ impl Reported for ContinuousAggregate {
         observed: &Observed<'_>,
     ) -> ContinuousAggregateStatus {
         let view = relation(&self.spec.schema, &self.spec.name);
-        let previous = self.status.as_ref().and_then(|s| s.job_id);
-        let job_id = observed.job_id(PolicyKind::Refresh, view.as_ref(), previous);
-        ContinuousAggregateStatus { observed_generation: self.metadata.generation, conditions, plan, job_id }
+        let previous = self.status.as_ref();
+        let job_id = observed.job_id(PolicyKind::Refresh, view.as_ref(), previous.and_then(|s| s.job_id));
+        let chunk_interval = observed.chunk_interval(view.as_ref(), previous.and_then(|s| s.chunk_interval.clone()));
+        ContinuousAggregateStatus {
+            observed_generation: self.metadata.generation,
+            conditions,
+            plan,
+            chunk_interval,
+            job_id,
+        }
     }
 
     fn needs_release(&self) -> bool {
@@ -288,7 +408,7 @@ impl Reported for ContinuousAggregate {
 }
 
 macro_rules! reported_policy {
-    ($resource:ident, $status:ident, $kind:ident) => {
+    ($resource:ident, $status:ident, $kind:ident, $after:ident, $effective:ident) => {
         impl Reported for $resource {
             const KIND: Kind = Kind::$resource;
             type Status = $status;
@@ -313,8 +433,29 @@ macro_rules! reported_policy {
                     observed.target_relation().as_ref(),
                     previous.and_then(|s| s.job_id),
                 );
+                let base =
+                    $status { observed_generation: self.metadata.generation, conditions, plan, ..$status::default() };
+                if self.spec.target_ref.is_none() {
+                    let Some(outcomes) = observed.selected else {
+                        let $status { matched, matched_in_sync, targets, .. } = previous.cloned().unwrap_or_default();
+                        return $status { matched, matched_in_sync, targets, ..base };
+                    };
+                    let current = |outcome: &&Outcome| {
+                        outcome.summary.as_ref().is_some_and(|s| s.reason.standing() == Standing::Current)
+                    };
+                    return $status {
+                        matched: i64::try_from(outcomes.len()).ok(),
+                        matched_in_sync: i64::try_from(outcomes.iter().filter(current).count()).ok(),
+                        targets: listed(outcomes),
+                        ..base
+                    };
+                }
                 let target = observed.target.cloned().or_else(|| previous.and_then(|s| s.target.clone()));
-                $status { observed_generation: self.metadata.generation, conditions, plan, target, job_id }
+                let $after = match observed.database {
+                    Some(database) => $effective(self, database),
+                    None => previous.and_then(|s| s.$after.clone()),
+                };
+                $status { target, $after, job_id, ..base }
             }
 
             fn needs_release(&self) -> bool {
@@ -324,8 +465,8 @@ macro_rules! reported_policy {
     };
 }
 
-reported_policy!(CompressionPolicy, CompressionPolicyStatus, Compression);
-reported_policy!(RetentionPolicy, RetentionPolicyStatus, Retention);
+reported_policy!(CompressionPolicy, CompressionPolicyStatus, Compression, compress_after, effective_compress_after);
+reported_policy!(RetentionPolicy, RetentionPolicyStatus, Retention, drop_after, effective_drop_after);
 
 #[cfg(test)]
 mod tests {

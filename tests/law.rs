@@ -20,10 +20,10 @@ use timescaledb_policy_operator::{
         FINALIZER,
         continuous_aggregate::AggregateDeletion,
         timescale_database::{DatabaseDeletion, Mode},
-        types::{Interval, PolicyDeletion, Relation},
+        types::{Interval, PolicyDeletion, Relation, Span},
     },
-    catalog::{Catalog, Policy},
-    desired::{Kind, ResourceId},
+    catalog::{Age, Catalog, Policy},
+    desired::{ClaimId, Kind, ResourceId},
     plan::step::{Action, Hazard, HeldPlan, Plan, Step, Verdict},
     sql,
 };
@@ -60,7 +60,7 @@ fn statements(world: &World, step: &Step) -> Vec<String> {
     sql::render(&step.action, extension).statements.into_iter().map(|s| s.text).collect()
 }
 
-fn statements_for(world: &World, plan: &Plan, id: &ResourceId) -> Vec<String> {
+fn statements_for(world: &World, plan: &Plan, id: &ClaimId) -> Vec<String> {
     plan.steps.iter().filter(|step| step.claim == *id).flat_map(|step| statements(world, step)).collect()
 }
 
@@ -84,7 +84,7 @@ proptest! {
         prop_assert_eq!(&first, &plan(&world, &other));
 
         let attached = resources.attached();
-        let ids = |kind: Kind, names: Vec<String>| names.into_iter().map(move |name| ResourceId { kind, name });
+        let ids = |kind: Kind, names: Vec<String>| names.into_iter().map(move |name| ClaimId::from(ResourceId { kind, namespace: None, name }));
         let expected: BTreeSet<_> = ids(Kind::Hypertable, attached.hypertables.iter().map(|r| r.name_any()).collect())
             .chain(ids(Kind::ContinuousAggregate, attached.aggregates.iter().map(|r| r.name_any()).collect()))
             .chain(ids(Kind::CompressionPolicy, attached.compression.iter().map(|(r, _)| r.name_any()).collect()))
@@ -136,7 +136,7 @@ proptest! {
                 prop_assert!(releases.deleted, "absence never drops anything: {step:?}");
                 prop_assert!(releases.finalizer, "a resource that never held it: {step:?}");
                 prop_assert!(releases.asked_for, "nobody asked for it: {step:?}");
-                let claimed: Vec<_> = claimants(&resources, step.claim.kind, object);
+                let claimed: Vec<_> = claimants(&resources, step.claim.resource.kind, object);
                 prop_assert!(claimed.is_empty(), "{claimed:?} claim what {step:?} removes");
             }
         }
@@ -279,8 +279,10 @@ fn everything_happens_in_this_universe() {
         "set_chunk_interval",
         "add_dimension",
         "set_partitions",
+        "build_index",
+        "place_index",
         "create_index",
-        "drop_invalid_index",
+        "drop_index",
         "set_compression",
         "add_policy",
         "alter_policy",
@@ -314,40 +316,40 @@ struct Releases {
     asked_for: bool,
 }
 
-fn releases(resources: &Resources, id: &ResourceId) -> Releases {
+fn releases(resources: &Resources, id: &ClaimId) -> Releases {
     fn of<K: ResourceExt>(resource: &K, asked_for: bool) -> Releases {
         let finalizer = resource.finalizers().iter().any(|f| f == FINALIZER);
         Releases { deleted: resource.meta().deletion_timestamp.is_some(), finalizer, asked_for }
     }
     let delete = resources.database.spec.deletion_policy == DatabaseDeletion::Delete;
-    let aggregates = resources.aggregates.iter().filter(|_| id.kind == Kind::ContinuousAggregate);
-    let compression = resources.compression.iter().filter(|_| id.kind == Kind::CompressionPolicy);
-    let retention = resources.retention.iter().filter(|_| id.kind == Kind::RetentionPolicy);
+    let aggregates = resources.aggregates.iter().filter(|_| id.resource.kind == Kind::ContinuousAggregate);
+    let compression = resources.compression.iter().filter(|_| id.resource.kind == Kind::CompressionPolicy);
+    let retention = resources.retention.iter().filter(|_| id.resource.kind == Kind::RetentionPolicy);
     let found = aggregates
-        .filter(|r| r.name_any() == id.name)
+        .filter(|r| r.name_any() == id.resource.name)
         .map(|r| of(&**r, delete && r.spec.deletion_policy == AggregateDeletion::Delete))
         .chain(
             compression
-                .filter(|r| r.name_any() == id.name)
+                .filter(|r| r.name_any() == id.resource.name)
                 .map(|r| of(&**r, delete && r.spec.deletion_policy == PolicyDeletion::Delete)),
         )
         .chain(
             retention
-                .filter(|r| r.name_any() == id.name)
+                .filter(|r| r.name_any() == id.resource.name)
                 .map(|r| of(&**r, delete && r.spec.deletion_policy == PolicyDeletion::Delete)),
         );
     found.last().unwrap_or(Releases { deleted: false, finalizer: false, asked_for: false })
 }
 
 /// The resources of this kind, not being deleted and readable, that claim the object.
-fn claimants(resources: &Resources, kind: Kind, object: &Relation) -> Vec<ResourceId> {
+fn claimants(resources: &Resources, kind: Kind, object: &Relation) -> Vec<ClaimId> {
     use timescaledb_policy_operator::desired::{Intent, Target};
     let desired = resources.desired();
-    let claims = desired.claims.iter().filter(|claim| claim.id.kind == kind);
+    let claims = desired.claims.iter().filter(|claim| claim.id.resource.kind == kind);
     let claims = claims.filter(|claim| match &claim.intent {
         Intent::Ensure(Target::Aggregate(target)) => target.relation == *object,
-        Intent::Ensure(Target::Compression(target)) => target.relation == *object,
-        Intent::Ensure(Target::Retention(target)) => target.relation == *object,
+        Intent::Ensure(Target::Compression(target)) => target.on.relation == *object,
+        Intent::Ensure(Target::Retention(target)) => target.on.relation == *object,
         _ => false,
     });
     claims.map(|claim| claim.id.clone()).collect()
@@ -360,15 +362,18 @@ type Pair = (i32, i32);
 fn unsafe_pairs(catalog: &Catalog) -> BTreeMap<Pair, (Interval, Option<Interval>)> {
     let mut pairs = BTreeMap::new();
     for retention in catalog.jobs.iter().filter(|job| job.scheduled) {
-        let Policy::Retention { drop_after: Some(drop_after) } = retention.policy else { continue };
+        let Policy::Retention { after: Some(Age::OlderThan(Span::Time(drop_after))) } = retention.policy else {
+            continue;
+        };
         for aggregate in catalog.aggregates.values().filter(|a| a.source_id == retention.hypertable_id) {
             for refresh in
-                catalog.jobs.iter().filter(|job| job.scheduled && job.hypertable_id == aggregate.hypertable_id)
+                catalog.jobs.iter().filter(|job| job.scheduled && job.hypertable_id == aggregate.hypertable.id)
             {
                 let Policy::Refresh { start_offset, .. } = refresh.policy else { continue };
+                let start_offset = start_offset.and_then(Span::time);
                 if longest(start_offset) >= drop_after {
                     let pair = pairs
-                        .entry((retention.hypertable_id, aggregate.hypertable_id))
+                        .entry((retention.hypertable_id, aggregate.hypertable.id))
                         .or_insert((drop_after, start_offset));
                     if longest(start_offset) > longest(pair.1) {
                         *pair = (drop_after, start_offset);

@@ -24,8 +24,8 @@ use timescaledb_policy_operator::{
         status::{PendingPlan, Reason},
         types::Relation,
     },
-    catalog::{Aggregate, Catalog, Drops, Extension, Hypertable, Job, Loss, Server, Table},
-    desired::ResourceId,
+    catalog::{Aggregate, Attachments, Catalog, Drops, Extension, Hypertable, Job, Loss, Server, Table},
+    desired::ClaimId,
     plan::step::{Plan, Step},
     sql,
     status::{self, Summary},
@@ -69,6 +69,8 @@ struct Fixture {
     predicates: BTreeMap<String, String>,
     /// Texts that the server does not take, with its message.
     errors: BTreeMap<String, String>,
+    /// What hangs on aggregates.
+    attachments: BTreeMap<Relation, Attachments>,
 }
 
 /// What the harness writes.
@@ -239,8 +241,19 @@ fn run(scenario: Scenario) -> Result<Expectation, Box<dyn Error>> {
 }
 
 fn world(fixture: Fixture) -> Result<World, Box<dyn Error>> {
-    let Fixture { server, hypertables, aggregates, jobs, tables, drops, histories, definitions, predicates, errors } =
-        fixture;
+    let Fixture {
+        server,
+        hypertables,
+        aggregates,
+        jobs,
+        tables,
+        drops,
+        histories,
+        definitions,
+        predicates,
+        errors,
+        attachments,
+    } = fixture;
     let usual = || {
         let extension = serde_json::json!({"version": "2.23.1", "schema": "public"});
         let extension = Some(serde_json::from_value(extension)?);
@@ -260,6 +273,7 @@ fn world(fixture: Fixture) -> Result<World, Box<dyn Error>> {
         definitions,
         predicates,
         errors,
+        attachments,
     })
 }
 
@@ -293,8 +307,8 @@ fn step_view(step: &Step, extension: &Extension) -> StepView {
     }
 }
 
-fn status_view(id: &ResourceId, summary: Summary, warnings: &[String], resources: &Resources) -> Says {
-    let conditions = status::conditions(&resources.conditions(id), &summary, Some(1), Timestamp::UNIX_EPOCH);
+fn status_view(id: &ClaimId, summary: Summary, warnings: &[String], resources: &Resources) -> Says {
+    let conditions = status::conditions(&resources.conditions(&id.resource), &summary, Some(1), Timestamp::UNIX_EPOCH);
     let conditions = conditions.iter().map(|c| format!("{}={}", c.type_, c.status)).collect::<Vec<_>>().join(", ");
     let Summary { reason, message, plan } = summary;
     if matches!(reason, Reason::InSync | Reason::Retrying) && warnings.is_empty() && plan.is_none() {

@@ -5,8 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    index::Index,
     status::PendingPlan,
-    types::{DatabaseRef, IntervalText, Nulls, Order},
+    types::{DatabaseRef, Schedule, SpanText},
 };
 
 /// A table is a hypertable, with these dimensions and indexes. The table itself is the migrations' to create.
@@ -24,7 +25,7 @@ use super::{
     doc = "Hypertable says that an existing table is a TimescaleDB hypertable with these dimensions and indexes.",
     printcolumn(name = "Database", type_ = "string", json_path = ".spec.databaseRef.name"),
     printcolumn(name = "Table", type_ = "string", json_path = ".spec.table"),
-    printcolumn(name = "Interval", type_ = "string", json_path = ".spec.chunkInterval"),
+    printcolumn(name = "Interval", type_ = "string", json_path = ".status.chunkInterval"),
     printcolumn(name = "Chunks", type_ = "integer", json_path = ".status.chunks"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(name = "Compressed", type_ = "string", json_path = ".status.compressed"),
@@ -44,6 +45,8 @@ use super::{
     validation = Rule::new("self.schema == oldSelf.schema").message("schema is immutable; delete the resource and create it anew (the hypertable stays)").field_path(".schema"),
     validation = Rule::new("self.table == oldSelf.table").message("table is immutable; delete the resource and create it anew (the hypertable stays)").field_path(".table"),
     validation = Rule::new("self.timeColumn == oldSelf.timeColumn").message("timeColumn is immutable: TimescaleDB cannot change the time dimension of a hypertable").field_path(".timeColumn"),
+    validation = Rule::new("!has(self.chunkSkipping) || self.chunkSkipping.all(c, self.chunkSkipping.filter(d, d == c).size() == 1)").message("chunkSkipping names a column twice").field_path(".chunkSkipping"),
+    validation = Rule::new("!has(self.tablespaces) || self.tablespaces.all(t, self.tablespaces.filter(u, u == t).size() == 1)").message("tablespaces names one twice").field_path(".tablespaces"),
     validation = Rule::new("!has(self.spacePartitions) || self.spacePartitions.all(p, p.column != self.timeColumn)").message("spacePartitions must not name the time column").field_path(".spacePartitions")
 )]
 #[serde(rename_all = "camelCase")]
@@ -57,12 +60,18 @@ pub struct HypertableSpec {
     /// Name of the table, as PostgreSQL stores it (not quoted).
     #[schemars(length(min = 1, max = 63))]
     pub table: String,
-    /// Column of the time dimension: `timestamptz`, `timestamp` or `date`.
+    /// Column of the time dimension: `timestamptz`, `timestamp`, `date`, or an integer (`smallint`, `integer`, `bigint`).
     #[schemars(length(min = 1, max = 63))]
     pub time_column: String,
-    /// Time range of one chunk (`set_chunk_time_interval`). A change holds for chunks made later. Left out: TimescaleDB's choice, not managed.
+    /// Time range of one chunk (`set_chunk_time_interval`), for an integer time column a number of its units. A change holds for chunks made later.
+    /// Left out: the `TimescaleDatabase`'s `defaults.chunkInterval`; without one TimescaleDB's choice, not managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chunk_interval: Option<IntervalText>,
+    pub chunk_interval: Option<SpanText>,
+    /// For an integer time column: the function that says what time it is now in its units (`set_integer_now_func`), as `schema.function`, without arguments and `STABLE`.
+    /// Policies need it. Left out: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 260))]
+    pub integer_now_function: Option<String>,
     /// Hash dimensions. A changed number of partitions holds for chunks made later; a dimension cannot be removed. Left out: not managed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["column".into()]))]
@@ -71,12 +80,25 @@ pub struct HypertableSpec {
     /// Whether rows already in the table are moved into chunks. That locks the table until it is done; without it a table with rows is refused.
     #[serde(default)]
     pub migrate_data: bool,
-    /// Indexes that must exist. They are built chunk by chunk, so writes go on. Others in the database are left alone.
+    /// Columns with chunk skipping (`enable_chunk_skipping`, TimescaleDB 2.16 and later): queries that filter on them leave out compressed chunks by their smallest and largest value.
+    /// It is disabled for columns that are not listed. Left out: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
+    pub chunk_skipping: Option<Vec<String>>,
+    /// Tablespaces that new chunks are spread over (`attach_tablespace`). Those that are not listed are detached; chunks stay where they are. Left out: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub tablespaces: Option<Vec<String>>,
+    /// Indexes that must exist. They are built chunk by chunk, so writes go on, save unique ones. One that is taken off the list, or whose definition
+    /// changes, is dropped or replaced only if this resource made it (its comment in the database says so). Others in the database are left alone.
     /// When at least one is listed, TimescaleDB's own default index on the time column is not created with the hypertable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 64))]
     pub indexes: Vec<Index>,
+    /// The policy that reorders chunks by an index. Left out: not managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reorder: Option<Reorder>,
 }
 
 fn default_schema() -> String {
@@ -95,39 +117,19 @@ pub struct SpacePartition {
     pub partitions: i32,
 }
 
-/// One index of the hypertable (`CREATE INDEX … WITH (timescaledb.transaction_per_chunk)`).
+/// The policy that reorders chunks by an index (`add_reorder_policy`): each chunk once, when two newer ones exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
-    /// Name of the index, in the schema of the table.
+pub struct Reorder {
+    /// Name of the index whose order the rows are put in.
     #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// Key columns, in order.
-    #[schemars(length(min = 1, max = 32))]
-    pub columns: Vec<IndexColumn>,
-    /// Columns stored in the index without being part of the key (`INCLUDE`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 31), inner(length(min = 1, max = 63)))]
-    pub include: Vec<String>,
-    /// Which rows are in the index: one boolean SQL expression over the table's columns (`WHERE`).
-    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 4096))]
-    pub predicate: Option<String>,
-}
-
-/// One key column of an index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct IndexColumn {
-    /// Name of the column.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// Direction.
+    pub index: String,
+    /// When the job runs.
     #[serde(default)]
-    pub order: Order,
-    /// Where NULLs sort. Left out: last when ascending, first when descending, as PostgreSQL does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nulls: Option<Nulls>,
+    pub schedule: Schedule,
+    /// Keeps the policy in the database and its job from running.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// What was seen of the hypertable.
@@ -144,6 +146,12 @@ pub struct HypertableStatus {
     /// What would be done and is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PendingPlan>,
+    /// Range of a chunk made now, as the live catalog has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_interval: Option<String>,
+    /// The reorder job in `timescaledb_information.jobs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reorder_job_id: Option<i32>,
     /// Chunks of the hypertable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunks: Option<i64>,

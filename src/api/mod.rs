@@ -6,6 +6,7 @@
 pub mod compression_policy;
 pub mod continuous_aggregate;
 pub mod hypertable;
+pub mod index;
 pub mod retention_policy;
 pub mod status;
 pub mod timescale_database;
@@ -24,6 +25,10 @@ pub const GROUP: &str = "timescaledb-policy.io";
 
 /// The annotation that approves exactly the plan with this digest.
 pub const APPROVE_ANNOTATION: &str = "timescaledb-policy.io/approve";
+
+/// How the comment begins that marks an index or a view as made by this operator; the resource it was made for follows.
+/// It is the database's own record of what may be dropped again: nothing without it ever is.
+pub const MADE_BY: &str = "timescaledb-policy-operator: ";
 
 /// The finalizer of resources whose deletion has something to undo.
 pub const FINALIZER: &str = "timescaledb-policy.io/release";

@@ -1,15 +1,15 @@
-//! `RetentionPolicy`: when a hypertable's chunks are dropped.
+//! `RetentionPolicy`: when chunks are dropped.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    status::{PendingPlan, TargetStatus},
-    types::{IntervalText, PolicyDeletion, Schedule, TargetRef},
+    status::{PendingPlan, SelectedTarget, TargetStatus},
+    types::{IntervalText, PolicyDeletion, Schedule, SpanText, TargetRef, TargetSelector},
 };
 
-/// The policy that drops old chunks of a hypertable.
+/// The policy that drops old chunks of a hypertable or a continuous aggregate.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "timescaledb-policy.io",
@@ -21,9 +21,11 @@ use super::{
     derive = "PartialEq",
     shortname = "retpol",
     category = "timescaledb",
-    doc = "RetentionPolicy says when a hypertable's chunks are dropped.",
+    doc = "RetentionPolicy says when the chunks of hypertables and continuous aggregates are dropped.",
+    printcolumn(name = "Database", type_ = "string", json_path = ".status.target.database"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name"),
-    printcolumn(name = "After", type_ = "string", json_path = ".spec.dropAfter"),
+    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.matched", priority = 1),
+    printcolumn(name = "After", type_ = "string", json_path = ".status.dropAfter"),
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule.interval"),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused"),
     printcolumn(name = "Job", type_ = "integer", json_path = ".status.jobId"),
@@ -37,13 +39,27 @@ use super::{
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = Rule::new("self.targetRef == oldSelf.targetRef").message("targetRef is immutable; create another policy for the other target").field_path(".targetRef"))]
+#[x_kube(
+    validation = Rule::new("has(self.targetRef) != has(self.targetSelector)").message("one of targetRef and targetSelector is needed"),
+    validation = Rule::new("has(self.targetRef) == has(oldSelf.targetRef) && (!has(self.targetRef) || self.targetRef == oldSelf.targetRef)").message("targetRef is immutable; create another policy for the other target").field_path(".targetRef"),
+    validation = Rule::new("!(has(self.dropAfter) && has(self.dropCreatedBefore))").message("only one of dropAfter and dropCreatedBefore can be given").field_path(".dropCreatedBefore")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionPolicySpec {
-    /// The hypertable whose chunks are dropped.
-    pub target_ref: TargetRef,
-    /// Chunks whose whole range is older than this are dropped (`drop_after`).
-    pub drop_after: IntervalText,
+    /// The hypertable or continuous aggregate that the policy is for. Either this or `targetSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// All hypertables or continuous aggregates in this namespace with these labels. Either this or `targetRef`.
+    /// One that is not selected any more keeps its policy in the database, no longer managed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_selector: Option<TargetSelector>,
+    /// Chunks whose whole range is older than this are dropped (`drop_after`); for an integer time column a number of its units.
+    /// Left out, and `dropCreatedBefore` too: the `TimescaleDatabase`'s `defaults.dropAfter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_after: Option<SpanText>,
+    /// Chunks that were created longer ago than this are dropped (`drop_created_before`), whatever the age of their rows. Instead of `dropAfter`. TimescaleDB 2.26.3 and later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_created_before: Option<IntervalText>,
     /// When the job runs.
     #[serde(default)]
     pub schedule: Schedule,
@@ -69,9 +85,23 @@ pub struct RetentionPolicyStatus {
     /// What would be done and is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PendingPlan>,
-    /// The database object the policy is on.
+    /// The database object the policy is on; absent with a `targetSelector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
+    /// Targets that the `targetSelector` selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<i64>,
+    /// Selected targets whose policy is as this resource says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_in_sync: Option<i64>,
+    /// The selected targets, those that need attention first; at most 50 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
+    #[schemars(length(max = 50))]
+    pub targets: Vec<SelectedTarget>,
+    /// The age from which chunks are dropped: this resource's, or the `TimescaleDatabase`'s default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_after: Option<String>,
     /// The job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i32>,

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::types::TargetKind;
+
 /// The condition types this operator sets. `Reconciling` and `Stalled` follow kstatus: present only while true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionType {
@@ -83,6 +85,8 @@ reasons! {
     Released: Current,
     /// Event only: a deleted resource let go of its database object without touching it.
     Orphaned: Current,
+    /// In `status.targets` only: a policy that names the target goes before this one, which selects it.
+    Overridden: Current,
     /// A long statement (moving rows into a hypertable, building an index) is running.
     InProgress: InProgress,
     /// The resource this one depends on is not ready.
@@ -107,6 +111,8 @@ reasons! {
     Conflicted: Failed,
     /// The resource that `targetRef` names does not exist.
     TargetNotFound: Failed,
+    /// The `TimescaleDatabase` is in another namespace and does not let this one in.
+    NotAllowed: Failed,
     /// The `TimescaleDatabase` that the resource names does not exist.
     DatabaseNotFound: Failed,
     /// The connection secret, or a key in it, does not exist.
@@ -168,10 +174,37 @@ pub struct PendingPlan {
 pub struct TargetStatus {
     /// Name of the `TimescaleDatabase`.
     pub database: String,
-    /// Schema of the hypertable.
+    /// Its namespace, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_namespace: Option<String>,
+    /// Schema of the hypertable or the continuous aggregate.
     pub schema: String,
-    /// Name of the hypertable.
+    /// Name of the hypertable or the continuous aggregate.
     pub table: String,
+}
+
+/// One target that a `targetSelector` selects, and what became of the policy on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SelectedTarget {
+    /// Kind of the target.
+    pub kind: TargetKind,
+    /// Name of the target resource.
+    pub name: String,
+    /// The database object.
+    #[serde(flatten)]
+    pub object: TargetStatus,
+    /// Why the policy on it is as it is; `InSync` when the live catalog says what the resource says.
+    pub reason: String,
+    /// More, where it is not in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The age in force for it: this resource's, or the `TimescaleDatabase`'s default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The job in `timescaledb_information.jobs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<i32>,
 }
 
 /// The value of a condition, by type.

@@ -1,11 +1,13 @@
 //! `TimescaleDatabase`: how to reach one database, and how it is treated.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::types::IntervalText;
+use super::types::{IntervalText, LabelRequirement, SpanText, selects};
 
 /// How to reach one database, and the rules for everything attached to it. The operator does not create the database.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -51,6 +53,12 @@ pub struct TimescaleDatabaseSpec {
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 2, max = 100))]
     pub max_connections: i32,
+    /// Values for fields that attached resources leave out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Defaults>,
+    /// Namespaces whose resources may attach to this database.
+    #[serde(default)]
+    pub allowed_namespaces: AllowedNamespaces,
     /// Limits beyond which a change waits for approval.
     #[serde(default)]
     pub guards: Guards,
@@ -157,6 +165,73 @@ pub enum Mode {
     Enforce,
     /// Differences are shown, with the SQL that would correct them; the database is not changed.
     Observe,
+}
+
+/// Values for fields that attached resources leave out. What is left out here too is not managed, or an error where a policy cannot do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Defaults {
+    /// For `Hypertable`s without `chunkInterval`. An interval is for hypertables by time, a number for those by an integer column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_interval: Option<SpanText>,
+    /// For `CompressionPolicy`s without `compressAfter` and `compressCreatedBefore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress_after: Option<SpanText>,
+    /// For `RetentionPolicy`s without `dropAfter` and `dropCreatedBefore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_after: Option<SpanText>,
+}
+
+/// Which namespaces' resources may attach to a database (the Gateway API's `allowedRoutes`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.selector) == (self.from == 'Selector')").message("selector is needed with from: Selector, and only then").field_path(".selector"))]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedNamespaces {
+    /// Where resources may attach from.
+    #[serde(default)]
+    pub from: From,
+    /// Labels of the namespaces, with `from: Selector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<NamespaceSelector>,
+}
+
+impl AllowedNamespaces {
+    /// Whether resources of this namespace may attach to a database in `home`. The labels are those of the namespace.
+    pub fn lets_in(&self, namespace: &str, home: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+        namespace == home
+            || match (self.from, &self.selector) {
+                (From::Same, _) | (From::Selector, None) => false,
+                (From::All, _) => true,
+                (From::Selector, Some(NamespaceSelector { match_labels, match_expressions })) => {
+                    labels.is_some_and(|labels| selects(match_labels, match_expressions, labels))
+                }
+            }
+    }
+}
+
+/// Where resources may attach from. This namespace always may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum From {
+    /// This namespace.
+    #[default]
+    Same,
+    /// Every namespace.
+    All,
+    /// Namespaces with the labels of `selector`.
+    Selector,
+}
+
+/// Selects namespaces by their labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSelector {
+    /// Labels that a namespace must have, with these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions on the labels, all of which must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub match_expressions: Vec<LabelRequirement>,
 }
 
 /// Limits beyond which a change waits for the approval of its plan.

@@ -3,7 +3,12 @@
 //! The `…Text` and plain `String` forms are what the API server stores; they never fail to deserialize, so one bad
 //! object cannot stop the watch of its kind. [`crate::desired`] parses them once into [`Interval`] and [`SqlName`].
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -349,6 +354,9 @@ impl<'de> Deserialize<'de> for Interval {
     }
 }
 
+/// What an interval looks like, as far as a regular expression can say.
+const INTERVAL_PATTERN: &str = r"^([Pp][0-9YyMmWwDdTtHhSs.]+|[0-9][0-9.:]*[ A-Za-z0-9.:,]*)$";
+
 /// An interval as written in a resource, not parsed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -357,7 +365,7 @@ pub struct IntervalText(
     /// PostgreSQL's words (`7 days`, `1 hour 30 minutes`) or ISO 8601 (`P7D`).
     #[schemars(
         length(min = 2, max = 100),
-        regex(pattern = r"^([Pp][0-9YyMmWwDdTtHhSs.]+|[0-9][0-9.:]*[ A-Za-z0-9.:,]*)$")
+        regex(pattern = INTERVAL_PATTERN)
     )]
     pub String,
 );
@@ -365,6 +373,134 @@ pub struct IntervalText(
 impl From<&str> for IntervalText {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
+    }
+}
+
+/// A length of time, or a number of units of an integer time column: what a chunk spans, how old rows get, how far a
+/// refresh reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Span {
+    /// Of a `smallint`, `integer` or `bigint` column, in its own units.
+    Integer(i64),
+    /// Of a `timestamptz`, `timestamp` or `date` column.
+    Time(Interval),
+}
+
+impl Span {
+    /// The interval, where it is one.
+    pub const fn time(self) -> Option<Interval> {
+        match self {
+            Self::Time(interval) => Some(interval),
+            Self::Integer(_) => None,
+        }
+    }
+
+    /// Longer than nothing.
+    pub fn is_positive(self) -> bool {
+        match self {
+            Self::Time(interval) => interval.is_positive(),
+            Self::Integer(units) => units > 0,
+        }
+    }
+
+    /// The sum. Spans of two measures have none: then the first stands.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Time(a), Self::Time(b)) => Self::Time(a.plus(b)),
+            (Self::Integer(a), Self::Integer(b)) => Self::Integer(a.saturating_add(b)),
+            _ => self,
+        }
+    }
+
+    /// The span `times` times over.
+    #[must_use]
+    pub fn times(self, times: i32) -> Self {
+        match self {
+            Self::Time(interval) => Self::Time(interval.times(times)),
+            Self::Integer(units) => Self::Integer(units.saturating_mul(i64::from(times))),
+        }
+    }
+
+    /// Nothing, in the same measure.
+    #[must_use]
+    pub const fn zero(self) -> Self {
+        match self {
+            Self::Time(_) => Self::Time(Interval::from_seconds(0)),
+            Self::Integer(_) => Self::Integer(0),
+        }
+    }
+}
+
+/// Spans of two measures cannot be compared.
+impl PartialOrd for Span {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Time(a), Self::Time(b)) => a.partial_cmp(b),
+            (Self::Integer(a), Self::Integer(b)) => a.partial_cmp(b),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(interval) => interval.fmt(f),
+            Self::Integer(units) => units.fmt(f),
+        }
+    }
+}
+
+impl From<Interval> for Span {
+    fn from(interval: Interval) -> Self {
+        Self::Time(interval)
+    }
+}
+
+/// A span as written in a resource, not parsed yet: a text is an interval, a number counts units of an integer column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SpanText {
+    /// Units of an integer time column.
+    Integer(i64),
+    /// PostgreSQL's words (`7 days`, `1 hour 30 minutes`) or ISO 8601 (`P7D`).
+    Interval(String),
+}
+
+impl JsonSchema for SpanText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SpanText".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minLength": 2,
+            "maxLength": 100,
+            "minimum": 0,
+            "pattern": INTERVAL_PATTERN,
+        })
+    }
+}
+
+impl From<&str> for SpanText {
+    fn from(text: &str) -> Self {
+        Self::Interval(text.to_owned())
+    }
+}
+
+impl fmt::Display for SpanText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(units) => units.fmt(f),
+            Self::Interval(text) => text.fmt(f),
+        }
     }
 }
 
@@ -393,6 +529,16 @@ pub enum SqlNameError {
 }
 
 impl SqlName {
+    /// A name of ASCII letters, digits and underscores for an object that only this operator makes.
+    pub fn generated(prefix: &str, digest: &[u8]) -> Self {
+        let mut name = prefix.to_owned();
+        for byte in digest.iter().take(8) {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        Self(name)
+    }
+
     /// The identifier, not quoted.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -489,16 +635,32 @@ impl<'de> Deserialize<'de> for Relation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseRef {
-    /// Name of a `TimescaleDatabase` in the same namespace.
+    /// Name of the `TimescaleDatabase`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its namespace, where that is another: its `allowedNamespaces` must let this one in. Left out: the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }
 
 /// The kinds a policy can be attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
     /// A `Hypertable` resource.
     Hypertable,
+    /// A `ContinuousAggregate` resource.
+    ContinuousAggregate,
+}
+
+impl TargetKind {
+    /// The `kind` of the resource.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hypertable => "Hypertable",
+            Self::ContinuousAggregate => "ContinuousAggregate",
+        }
+    }
 }
 
 /// Names the resource that a policy is for, in the same namespace (the Gateway API's policy attachment).
@@ -510,6 +672,81 @@ pub struct TargetRef {
     /// Name of the target resource (not of the table).
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// Selects the resources that a policy is for by their labels, in the same namespace: one policy for many tables.
+///
+/// A policy that names a target by `targetRef` goes before one that selects it; of two that select it the older goes
+/// first, and the younger says `Conflicted`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetSelector {
+    /// Kind of the targets.
+    pub kind: TargetKind,
+    /// Labels that a target must have, with these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Conditions on the labels, all of which must hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+impl TargetSelector {
+    /// Whether an object with these labels is selected.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        selects(&self.match_labels, &self.match_expressions, labels)
+    }
+}
+
+/// Whether an object with these labels meets all conditions (Kubernetes' `metav1.LabelSelector`).
+pub fn selects(
+    match_labels: &BTreeMap<String, String>,
+    match_expressions: &[LabelRequirement],
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && match_expressions.iter().all(|requirement| requirement.holds(labels))
+}
+
+/// One condition on a label (Kubernetes' `metav1.LabelSelectorRequirement`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelRequirement {
+    /// Key of the label.
+    #[schemars(length(min = 1, max = 316))]
+    pub key: String,
+    /// How the label's value relates to `values`.
+    pub operator: LabelOperator,
+    /// The values, for `In` and `NotIn`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 63)))]
+    pub values: Vec<String>,
+}
+
+/// How a label's value relates to the values of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LabelOperator {
+    /// The label is there and has one of the values.
+    In,
+    /// The label is not there, or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is not there.
+    DoesNotExist,
+}
+
+impl LabelRequirement {
+    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            LabelOperator::In => value.is_some_and(|value| self.values.contains(value)),
+            LabelOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
 }
 
 /// Direction of a column in an index or in `orderBy`.

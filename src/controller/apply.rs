@@ -1,7 +1,7 @@
 //! Stage 5: the steps of a plan, claim by claim; and what became of the long ones that ran beside a pass.
 
 use std::{
-    collections::{BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Instant,
 };
 
@@ -17,7 +17,7 @@ use crate::{
     api::{status::Reason, timescale_database::Mode},
     catalog::Extension,
     db::Session,
-    desired::{Desired, Intent, ResourceId},
+    desired::{ClaimId, Desired, Intent, ResourceId},
     error::{self, Class, Failure},
     plan::step::Step,
     sql,
@@ -44,7 +44,7 @@ impl Applying<'_, '_> {
     pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut Vec<Step>) -> bool {
         let mut changed = false;
         // What failed in an earlier round is planned again but not among the steps; what comes after it must wait all the same.
-        let mut unfinished: BTreeSet<ResourceId> = self.pass.state.running().into_keys().collect();
+        let mut unfinished: BTreeSet<ClaimId> = self.pass.state.running().into_keys().collect();
         unfinished.extend(self.pass.findings.failures.keys().cloned());
         for mine in steps.chunk_by(|a, b| a.claim == b.claim) {
             let claim = &mine[0].claim;
@@ -72,8 +72,8 @@ impl Applying<'_, '_> {
         changed
     }
 
-    fn is_paused(&mut self, claim: &ResourceId) -> bool {
-        let generation = self.pass.members.get(claim).and_then(Member::generation);
+    fn is_paused(&mut self, claim: &ClaimId) -> bool {
+        let generation = self.pass.members.get(&claim.resource).and_then(Member::generation);
         let pauses = &self.pass.state.pauses;
         let pause = pauses.get(claim).filter(|p| p.generation == generation && p.until > Instant::now());
         let Some(pause) = pause else { return false };
@@ -104,7 +104,7 @@ impl Applying<'_, '_> {
     }
 
     /// Starts the steps beside the pass. Returns whether it did.
-    fn long(&mut self, claim: &ResourceId, steps: &[&Step]) -> bool {
+    fn long(&mut self, claim: &ClaimId, steps: &[&Step]) -> bool {
         // One connection is the session's own.
         let free = usize::try_from(self.pass.database.spec.max_connections - 1).unwrap_or(1).max(1);
         if self.pass.state.running().len() >= free {
@@ -131,25 +131,31 @@ impl Pass<'_> {
         if self.database.spec.mode == Mode::Observe {
             return;
         }
-        let wanted =
-            desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))).map(|claim| &claim.id);
-        let unheld =
-            |id: &ResourceId| self.members.get(id).filter(|m| m.needs_release() && !m.has_finalizer()).cloned();
-        let unheld: Vec<_> = wanted.filter_map(|id| Some((id, unheld(id)?))).collect();
+        let mut unheld: BTreeMap<&ResourceId, (Member, Vec<&ClaimId>)> = BTreeMap::new();
+        for claim in desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))) {
+            let resource = &claim.id.resource;
+            if let Some(member) = self.members.get(resource).filter(|m| m.needs_release() && !m.has_finalizer()) {
+                unheld.entry(resource).or_insert_with(|| (member.clone(), Vec::new())).1.push(&claim.id);
+            }
+        }
         if unheld.is_empty() {
             return;
         }
         let reporter = &self.context.reporter;
         let database = if self.held { Ok(()) } else { reporter.finalize(self.database, true).await };
         self.held |= database.is_ok();
-        let hold = async |(id, member): (&ResourceId, Member)| match &database {
-            Ok(()) => (id.clone(), member.finalize(reporter, true).await),
-            Err(failure) => (id.clone(), Err(failure.clone())),
+        let hold = async |(member, claims): (Member, Vec<&ClaimId>)| {
+            let claims: Vec<_> = claims.into_iter().cloned().collect();
+            match &database {
+                Ok(()) => (claims, member.finalize(reporter, true).await),
+                Err(failure) => (claims, Err(failure.clone())),
+            }
         };
-        let results: Vec<_> = stream::iter(unheld).map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
-        for (id, result) in results {
+        let unheld = stream::iter(unheld.into_values());
+        let results: Vec<_> = unheld.map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
+        for (claims, result) in results {
             if let Err(failure) = result {
-                self.fail(&id, failure);
+                claims.iter().for_each(|claim| self.fail(claim, failure.clone()));
             }
         }
     }
@@ -170,10 +176,10 @@ impl Pass<'_> {
     }
 
     /// Takes note of a claim that failed: it pauses before it is tried again.
-    fn fail(&mut self, claim: &ResourceId, failure: Failure) {
+    fn fail(&mut self, claim: &ClaimId, failure: Failure) {
         self.context.metrics.error(&failure);
         tracing::warn!(%claim, class = failure.class.as_str(), reason = failure.reason.as_str(), "{failure}");
-        let generation = self.members.get(claim).and_then(Member::generation);
+        let generation = self.members.get(&claim.resource).and_then(Member::generation);
         let (class, resync) = (failure.class, self.pace.resync);
         self.state.pause(claim, generation, failure.clone(), |failures| {
             error::pause(class, failures, resync, fastrand::f64())
@@ -182,13 +188,13 @@ impl Pass<'_> {
     }
 
     /// What is about to change was in sync at this generation: then it is drift that is corrected.
-    fn has_drifted(&self, claim: &ResourceId) -> bool {
-        self.members.get(claim).is_some_and(Member::was_in_sync)
+    fn has_drifted(&self, claim: &ClaimId) -> bool {
+        self.members.get(&claim.resource).is_some_and(Member::was_in_sync)
     }
 
     /// One event for all steps of a claim: what changed, with the SQL.
     fn note_applied(&mut self, step: &Step, extension: &Extension, drifted: bool) {
-        let reason = match self.members.get(&step.claim) {
+        let reason = match self.members.get(&step.claim.resource) {
             Some(member) if member.is_deleting() => Reason::Released,
             _ if drifted => Reason::DriftCorrected,
             _ => Reason::Applied,
@@ -202,7 +208,7 @@ impl Pass<'_> {
             }
             Entry::Vacant(note) => {
                 if drifted {
-                    self.context.metrics.drift(step.claim.kind.as_str());
+                    self.context.metrics.drift(step.claim.resource.kind.as_str());
                 }
                 note.insert(Note { reason, text });
             }

@@ -1,20 +1,32 @@
 //! The resources attached to a database, whatever their kind: what the pass says about them and does to them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use kube::ResourceExt;
 
-use super::report::{Note, Reporter};
+use super::{
+    fleet::PolicyKey,
+    report::{Note, Reporter},
+    stores::{DatabaseKey, Stores},
+};
 use crate::{
     api::{
-        CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
-        status::{ConditionType, Reason, TargetStatus, condition},
+        CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy, TimescaleDatabase,
+        status::{ConditionType, Reason, SelectedTarget, TargetStatus, condition},
+        types::Relation,
     },
-    desired::{Attached, PolicyTarget, ResourceId},
+    catalog::{Catalog, PolicyKind},
+    desired::{Attached, PolicyTarget, ResourceId, TargetId, effective_compress_after, effective_drop_after},
     error::Failure,
-    status::{Observed, Reported, Summary},
+    status::{Observed, Outcome, Reported, Summary, job_id, shorten_to},
 };
+
+/// Longest message about one selected target, in characters.
+const MAX_TARGET_MESSAGE: usize = 512;
 
 /// Writes to the API under way at once for one database.
 pub const CONCURRENT_WRITES: usize = 8;
@@ -44,47 +56,129 @@ macro_rules! each_kind {
 #[derive(Clone)]
 pub struct Member {
     object: Object,
-    target: Option<TargetStatus>,
+    /// What a policy is for in this database.
+    targets: Vec<(TargetId, TargetStatus)>,
 }
 
-/// The attached resources by id.
-pub fn members(attached: &Attached, database: &str) -> BTreeMap<ResourceId, Member> {
+/// The attached resources by id, seen from a database in `home`.
+pub fn members(attached: &Attached, database: &str, home: &str) -> BTreeMap<ResourceId, Member> {
     let mut members = BTreeMap::new();
-    let mut add = |id, object, target| members.insert(id, Member { object, target });
+    let mut add = |id, object, targets| members.insert(id, Member { object, targets });
     for resource in &attached.hypertables {
-        add(id_of(&**resource), Object::Hypertable(resource.clone()), None);
+        add(id_of(&**resource, home), Object::Hypertable(resource.clone()), Vec::new());
     }
     for resource in &attached.aggregates {
-        add(id_of(&**resource), Object::Aggregate(resource.clone()), None);
+        add(id_of(&**resource, home), Object::Aggregate(resource.clone()), Vec::new());
     }
-    for (resource, target) in &attached.compression {
-        add(id_of(&**resource), Object::Compression(resource.clone()), Some(target_status(target, database)));
+    for (resource, targets) in &attached.compression {
+        let id = id_of(&**resource, home);
+        let targets = target_statuses(targets, database, home, &id);
+        add(id, Object::Compression(resource.clone()), targets);
     }
-    for (resource, target) in &attached.retention {
-        add(id_of(&**resource), Object::Retention(resource.clone()), Some(target_status(target, database)));
+    for (resource, targets) in &attached.retention {
+        let id = id_of(&**resource, home);
+        let targets = target_statuses(targets, database, home, &id);
+        add(id, Object::Retention(resource.clone()), targets);
     }
     members
 }
 
-fn id_of<K: Reported>(resource: &K) -> ResourceId {
-    ResourceId { kind: K::KIND, name: resource.name_any() }
+fn id_of<K: Reported>(resource: &K, home: &str) -> ResourceId {
+    ResourceId::seen_from(home, K::KIND, &resource.namespace().unwrap_or_default(), &resource.name_any())
 }
 
-fn target_status(target: &PolicyTarget, database: &str) -> TargetStatus {
-    match target {
-        PolicyTarget::Resource(hypertable) => TargetStatus {
-            database: database.to_owned(),
-            schema: hypertable.spec.schema.clone(),
-            table: hypertable.spec.table.clone(),
-        },
-        PolicyTarget::Recorded(recorded) => recorded.clone(),
-    }
+fn target_statuses(
+    targets: &[PolicyTarget],
+    database: &str,
+    home: &str,
+    policy: &ResourceId,
+) -> Vec<(TargetId, TargetStatus)> {
+    let status = |target: &PolicyTarget| match target {
+        PolicyTarget::Recorded(id, recorded) => (id.clone(), recorded.clone()),
+        PolicyTarget::Hypertable(_) | PolicyTarget::Aggregate(_) => {
+            let (schema, table) = target.object();
+            let object = TargetStatus {
+                database: database.to_owned(),
+                database_namespace: policy.namespace.as_ref().map(|_| home.to_owned()),
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+            };
+            (target.id(), object)
+        }
+    };
+    targets.iter().map(status).collect()
 }
 
 impl Member {
     /// What a policy's `targetRef` was resolved to.
     pub fn target(&self) -> Option<&TargetStatus> {
-        self.target.as_ref()
+        self.targets.first().map(|(_, object)| object).filter(|_| !self.is_selecting())
+    }
+
+    /// The targets in this database of a policy that selects them.
+    pub fn selected(&self) -> &[(TargetId, TargetStatus)] {
+        if self.is_selecting() { &self.targets } else { &[] }
+    }
+
+    /// It is a policy that selects its targets.
+    pub fn is_selecting(&self) -> bool {
+        match &self.object {
+            Object::Hypertable(_) | Object::Aggregate(_) => false,
+            Object::Compression(policy) => policy.spec.target_ref.is_none(),
+            Object::Retention(policy) => policy.spec.target_ref.is_none(),
+        }
+    }
+
+    /// Kind, namespace and name.
+    pub fn key(&self) -> PolicyKey {
+        fn key<K: Reported>(resource: &K) -> PolicyKey {
+            (K::KIND, resource.namespace().unwrap_or_default(), resource.name_any())
+        }
+        each_kind!(&self.object, resource => key(&**resource))
+    }
+
+    /// The databases in which a policy has targets.
+    pub fn databases(&self, stores: &Stores) -> BTreeSet<DatabaseKey> {
+        match &self.object {
+            Object::Hypertable(_) | Object::Aggregate(_) => BTreeSet::new(),
+            Object::Compression(policy) => stores.databases_of(&**policy),
+            Object::Retention(policy) => stores.databases_of(&**policy),
+        }
+    }
+
+    /// What a policy says of one of the targets that it selects.
+    pub fn outcome(
+        &self,
+        (id, object): &(TargetId, TargetStatus),
+        summary: Option<Summary>,
+        database: Option<&TimescaleDatabase>,
+        catalog: Option<&Catalog>,
+    ) -> Outcome {
+        let (kind, after) = match &self.object {
+            Object::Compression(policy) => {
+                (PolicyKind::Compression, database.and_then(|db| effective_compress_after(policy, db)))
+            }
+            Object::Retention(policy) => {
+                (PolicyKind::Retention, database.and_then(|db| effective_drop_after(policy, db)))
+            }
+            // They have no targets.
+            Object::Hypertable(_) | Object::Aggregate(_) => (PolicyKind::Refresh, None),
+        };
+        let relation = object.schema.parse().ok().zip(object.table.parse().ok());
+        let relation = relation.map(|(schema, name)| Relation { schema, name });
+        let reason = summary.as_ref().map_or(Reason::Released, |summary| summary.reason);
+        let message =
+            summary.as_ref().filter(|s| s.reason != Reason::InSync).map(|s| shorten_to(&s.message, MAX_TARGET_MESSAGE));
+        let target = SelectedTarget {
+            kind: id.kind,
+            name: id.name.clone(),
+            object: object.clone(),
+            reason: reason.as_str().to_owned(),
+            message,
+            after,
+            job_id: catalog.zip(relation).and_then(|(catalog, relation)| job_id(catalog, kind, &relation)),
+        };
+        Outcome { target, summary }
     }
 
     /// `metadata.generation`
@@ -136,15 +230,16 @@ impl Member {
         reporter: &'a Reporter,
         summary: Option<Summary>,
         observed: Observed<'a>,
-        note: Option<&'a Note>,
+        notes: Vec<&'a Note>,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let surplus = self.has_finalizer() && !self.is_deleting() && !self.needs_release();
+            // First, so that they are not lost with a status that cannot be written: that is written again in the next pass.
+            for note in notes {
+                each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
+            }
             match summary {
                 None => {
-                    if let Some(note) = note {
-                        each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
-                    }
                     if self.has_finalizer() {
                         self.finalize(reporter, false).await?;
                     }
@@ -153,7 +248,7 @@ impl Member {
                     if surplus {
                         self.finalize(reporter, false).await?;
                     }
-                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, note).await)?;
+                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed).await)?;
                 }
             }
             Ok(())
@@ -173,7 +268,7 @@ macro_rules! from_resource {
     ($($resource:ident => $variant:ident),+) => {
         $(impl From<Arc<$resource>> for Member {
             fn from(resource: Arc<$resource>) -> Self {
-                Self { object: Object::$variant(resource), target: None }
+                Self { object: Object::$variant(resource), targets: Vec::new() }
             }
         })+
     };

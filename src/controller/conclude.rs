@@ -1,14 +1,20 @@
 //! Stage 7: what a pass tells the database's resource and the resources attached to it.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 
 use super::{attached::all, pass::Pass};
 use crate::{
-    api::{status::Reason, timescale_database::TimescaleDatabaseStatus},
+    api::{
+        status::{Reason, TargetStatus},
+        timescale_database::TimescaleDatabaseStatus,
+    },
     catalog::Server,
+    desired::{ClaimId, TargetId},
     error::{Class, Failure},
     plan,
-    status::{Observed, Summary, summarize},
+    status::{Observed, Summary, summarize, summarize_selected},
 };
 
 /// Passes in a row that may fail before the resources (not only the database) say so: a restart is not news.
@@ -21,15 +27,48 @@ impl Pass<'_> {
     pub(super) async fn report(&self) -> Result<(), Failure> {
         let findings = &self.findings;
         let statistics = self.state.statistics.as_ref().map(|(_, statistics)| statistics);
+        let catalog = findings.catalog.as_ref();
+        let nothing: &[String] = &[];
+        let summary_of = |id: &ClaimId| {
+            let verdict = findings.verdicts.get(id)?;
+            let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
+            Some(summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
+        };
+        let selected: BTreeMap<_, _> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.is_selecting())
+            .map(|(id, member)| {
+                let outcome = |target: &(TargetId, TargetStatus)| {
+                    let claim = ClaimId { resource: id.clone(), target: Some(target.0.clone()) };
+                    Some(member.outcome(target, summary_of(&claim)?, Some(self.database), catalog))
+                };
+                let outcomes = member.selected().iter().filter_map(outcome).collect();
+                (id, self.context.selected(member, &self.key(), outcomes))
+            })
+            .collect();
         let mut in_sync = 0;
         let mut writes = Vec::new();
         for (id, member) in &self.members {
-            let Some(verdict) = findings.verdicts.get(id) else { continue };
-            let warnings = findings.warnings.get(id).map_or(&[][..], |warnings| warnings);
-            let summary = summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings);
+            let all = match selected.get(id) {
+                None => None,
+                Some(Some(outcomes)) => Some(outcomes),
+                // Another database in which the policy has targets has not been looked at yet: its pass says it.
+                Some(None) => continue,
+            };
+            let summary = match all {
+                Some(outcomes) => summarize_selected(outcomes),
+                None => match summary_of(&id.clone().into()) {
+                    Some(summary) => summary,
+                    None => continue,
+                },
+            };
             in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
-            let observed = Observed { catalog: findings.catalog.as_ref(), statistics, target: member.target() };
-            writes.push(member.settle(&self.context.reporter, summary, observed, findings.notes.get(id)));
+            let selected = all.map(Vec::as_slice);
+            let (target, database) = (member.target(), Some(self.database));
+            let observed = Observed { catalog, statistics, target, selected, database };
+            let notes = findings.notes.iter().filter(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
+            writes.push(member.settle(&self.context.reporter, summary, observed, notes.collect()));
         }
         all(writes).await?;
 
@@ -42,7 +81,7 @@ impl Pass<'_> {
             resources_in_sync: Some(in_sync),
             ..TimescaleDatabaseStatus::default()
         };
-        let summary = match server.and_then(plan::unusable) {
+        let summary = match server.and_then(|server| plan::unusable(server, self.database.spec.mode)) {
             _ if self.is_deleting() => self.in_use(),
             Some(rejection) => Summary::new(rejection.reason, rejection.message),
             None => Summary::new(Reason::InSync, "connected; the live catalog is checked at every resync"),
@@ -78,9 +117,7 @@ impl Pass<'_> {
         let message = format!("TimescaleDatabase {}: {}", self.database.name_any(), failure.message);
         let summary = Summary::new(failure.reason, message);
         let told = self.members.values().filter(|member| lasting || !member.was_ready());
-        let observed = |target| Observed { target, ..Observed::default() };
-        let writes = told.map(|m| m.settle(&self.context.reporter, Some(summary.clone()), observed(m.target()), None));
-        all(writes.collect()).await?;
+        self.context.tell(told, &self.key(), &summary).await?;
         Err(failure)
     }
 

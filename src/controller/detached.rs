@@ -4,13 +4,13 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::{
     Context,
-    attached::{Member, all, members},
+    attached::{Member, members},
     stores::NO_DATABASE,
 };
 use crate::{
     api::{TimescaleDatabase, status::Reason},
     error::Failure,
-    status::{Observed, Summary},
+    status::Summary,
 };
 
 /// Tells the resources of a database that does not exist so, and lets go of those that are being deleted.
@@ -20,27 +20,48 @@ pub async fn look_after(database: &ObjectRef<TimescaleDatabase>, context: &Conte
     if context.stores.databases.get(database).is_some() {
         return Ok(());
     }
-    let (members, summary): (Vec<Member>, _) = if database.name == NO_DATABASE {
-        let compression =
-            context.stores.untargeted(&context.stores.compression, namespace).into_iter().map(Member::from);
-        let retention = context.stores.untargeted(&context.stores.retention, namespace).into_iter().map(Member::from);
-        let message =
-            "the resource named by spec.targetRef does not exist in this namespace; create it, or delete this policy";
-        (compression.chain(retention).collect(), Summary::new(Reason::TargetNotFound, message))
-    } else {
-        context.forget_ref(database);
-        let attached = context.stores.attached(&database.name, namespace);
-        let message = format!(
-            "TimescaleDatabase {} does not exist in namespace {namespace}; create it (the database itself is left as it is until then)",
-            database.name
-        );
-        (members(&attached, &database.name).into_values().collect(), Summary::new(Reason::DatabaseNotFound, message))
-    };
-    for member in members.iter().filter(|member| member.is_deleting() && member.has_finalizer()) {
-        member.orphan(&context.reporter, &summary.message).await?;
+    if database.name == NO_DATABASE {
+        return untargeted(namespace, context).await;
     }
+    context.forget_ref(database);
+    let attached = context.stores.attached(&database.name, namespace);
+    let message = format!(
+        "TimescaleDatabase {} does not exist in namespace {namespace}; create it (the database itself is left as it is until then)",
+        database.name
+    );
+    let members: Vec<_> = members(&attached, &database.name, namespace).into_values().collect();
+    orphan(&members, &message, context).await?;
+    let summary = Summary::new(Reason::DatabaseNotFound, message);
     let staying = members.iter().filter(|member| !member.is_deleting());
-    let observed = |member| Observed { target: Member::target(member), ..Observed::default() };
-    let writes = staying.map(|member| member.settle(&context.reporter, Some(summary.clone()), observed(member), None));
-    all(writes.collect()).await
+    context.tell(staying, &(namespace.to_owned(), database.name.clone()), &summary).await
+}
+
+/// Policies that lead to no target.
+async fn untargeted(namespace: &str, context: &Context) -> Result<(), Failure> {
+    let compression = context.stores.untargeted(&context.stores.compression, namespace);
+    let retention = context.stores.untargeted(&context.stores.retention, namespace);
+    let members: Vec<_> =
+        compression.into_iter().map(Member::from).chain(retention.into_iter().map(Member::from)).collect();
+    let (selecting, naming): (Vec<_>, Vec<_>) = members.into_iter().partition(Member::is_selecting);
+    let named =
+        "the resource named by spec.targetRef does not exist in this namespace; create it, or delete this policy";
+    let selected = "no resource in this namespace has the labels that spec.targetSelector selects; label the Hypertables or ContinuousAggregates that the policy is for";
+    for (members, message) in [(naming, named), (selecting, selected)] {
+        orphan(&members, message, context).await?;
+        let summary = Summary::new(Reason::TargetNotFound, message);
+        let staying = members.iter().filter(|member| !member.is_deleting());
+        context.tell(staying, &(namespace.to_owned(), NO_DATABASE.to_owned()), &summary).await?;
+    }
+    Ok(())
+}
+
+/// Lets go of those that are being deleted.
+async fn orphan(members: &[Member], why: &str, context: &Context) -> Result<(), Failure> {
+    for member in members.iter().filter(|member| member.is_deleting() && member.has_finalizer()) {
+        // One that selects targets in other databases too is theirs to release.
+        if !member.is_selecting() || member.databases(&context.stores).len() <= 1 {
+            member.orphan(&context.reporter, why).await?;
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod attached;
 mod conclude;
 mod connect;
 mod detached;
+mod fleet;
 mod pass;
 mod reconcile;
 mod report;
@@ -35,12 +36,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase},
-    error::chain,
+    error::{Failure, chain},
     metrics::Metrics,
+    status::{Observed, Outcome, Summary, summarize_selected},
 };
+use attached::Member;
+use fleet::Fleet;
 use report::Reporter;
 use state::State;
-use stores::{Stores, database_ref, databases_of_hypertable};
+use stores::{DatabaseKey, Stores, database_ref, databases_of_target};
 
 /// Changes that come in a burst (`kubectl apply -f` of a folder) make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -79,9 +83,47 @@ pub(crate) struct Context {
     metrics: Metrics,
     states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
+    fleet: Fleet,
 }
 
 impl Context {
+    /// Takes note of what became of a policy that selects targets in this database; returns what became of it in all its
+    /// databases, once each has been looked at.
+    fn selected(&self, member: &Member, database: &DatabaseKey, outcomes: Vec<Outcome>) -> Option<Vec<Outcome>> {
+        if member.is_deleting() && !member.has_finalizer() {
+            self.fleet.forget(&member.key());
+        }
+        self.fleet.note(member.key(), database, outcomes, &member.databases(&self.stores))
+    }
+
+    /// Tells members the same: of policies that select their targets, for those in this database.
+    async fn tell(
+        &self,
+        members: impl Iterator<Item = &Member>,
+        database: &DatabaseKey,
+        summary: &Summary,
+    ) -> Result<(), Failure> {
+        let members: Vec<_> = members.collect();
+        let mut told = Vec::new();
+        for member in members {
+            if !member.is_selecting() {
+                told.push((member, Some(summary.clone()), None));
+                continue;
+            }
+            let outcome = |target| member.outcome(target, Some(summary.clone()), None, None);
+            let outcomes = member.selected().iter().map(outcome).collect();
+            if let Some(all) = self.selected(member, database, outcomes) {
+                let summary = if all.is_empty() { Some(summary.clone()) } else { summarize_selected(&all) };
+                told.push((member, summary, Some(all)));
+            }
+        }
+        let writes = told.iter().map(|(member, summary, selected)| {
+            let observed = Observed { target: member.target(), selected: selected.as_deref(), ..Observed::default() };
+            member.settle(&self.reporter, summary.clone(), observed, Vec::new())
+        });
+        attached::all(writes.collect()).await
+    }
+
     fn state(&self, database: &TimescaleDatabase) -> Arc<tokio::sync::Mutex<State>> {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.entry(ObjectRef::from_obj(database)).or_default().clone()
@@ -131,7 +173,16 @@ pub async fn run(
     let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client);
     let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client);
     let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client);
-    let stores = Stores { databases: databases.clone(), hypertables, aggregates, compression, retention };
+    let (namespaces, namespace_changes) = stores::watch_namespaces(&client);
+    let stores = Stores {
+        databases: databases.clone(),
+        hypertables,
+        aggregates,
+        compression,
+        retention,
+        namespaces,
+        namespaces_waited: Arc::default(),
+    };
 
     let (wake, woken) = mpsc::unbounded_channel();
     let context = Arc::new(Context {
@@ -140,20 +191,25 @@ pub async fn run(
         metrics,
         states: Mutex::default(),
         wake: wake.clone(),
+        fleet: Fleet::default(),
     });
 
     let (policies_compression, policies_retention) = (stores.clone(), stores.clone());
+    let databases_by_namespace = stores.clone();
     let mut stopping = stop.clone();
     let controller = Controller::for_stream(logged("TimescaleDatabase", database_changes), databases)
         .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
-        .watches_stream(logged("Hypertable", hypertable_changes), |h| databases_of_hypertable(&h))
+        .watches_stream(logged("Hypertable", hypertable_changes), |h| databases_of_target(&h.spec.database_ref, &h))
         .watches_stream(logged("ContinuousAggregate", aggregate_changes), |a| {
-            [database_ref(&a.spec.database_ref.name, &kube::ResourceExt::namespace(&a).unwrap_or_default())]
+            databases_of_target(&a.spec.database_ref, &a)
         })
         .watches_stream(logged("CompressionPolicy", compression_changes), move |p| {
-            [policies_compression.database_of(&p)]
+            policies_compression.databases_touched_by(&p)
         })
-        .watches_stream(logged("RetentionPolicy", retention_changes), move |p| [policies_retention.database_of(&p)])
+        .watches_stream(logged("RetentionPolicy", retention_changes), move |p| {
+            policies_retention.databases_touched_by(&p)
+        })
+        .watches_stream(logged("Namespace", namespace_changes), move |_| databases_by_namespace.databases_that_select())
         .reconcile_on(receiver_stream(woken))
         .graceful_shutdown_on(async move { stopped(&mut stopping).await })
         .run(reconcile::reconcile, |_, never, _| match *never {}, context.clone());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use kube::Resource;
 
-use super::{Context, attached::Member, report::Note, state::State};
+use super::{Context, attached::Member, report::Note, state::State, stores::DatabaseKey};
 use crate::{
     api::TimescaleDatabase,
     catalog::Catalog,
-    desired::{Pace, ResourceId},
+    desired::{ClaimId, Pace, ResourceId},
     error::Failure,
     plan::step::Verdict,
 };
@@ -30,17 +30,22 @@ pub(super) struct Pass<'a> {
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) catalog: Option<Catalog>,
-    pub(super) verdicts: BTreeMap<ResourceId, Verdict>,
-    pub(super) warnings: BTreeMap<ResourceId, Vec<String>>,
-    pub(super) failures: BTreeMap<ResourceId, Failure>,
+    pub(super) verdicts: BTreeMap<ClaimId, Verdict>,
+    pub(super) warnings: BTreeMap<ClaimId, Vec<String>>,
+    pub(super) failures: BTreeMap<ClaimId, Failure>,
     /// What was done for each claim in this pass.
-    pub(super) notes: BTreeMap<ResourceId, Note>,
+    pub(super) notes: BTreeMap<ClaimId, Note>,
 }
 
 impl Pass<'_> {
     /// The database's resource is being deleted.
     pub(super) fn is_deleting(&self) -> bool {
         self.database.meta().deletion_timestamp.is_some()
+    }
+
+    /// Namespace and name of the database's resource.
+    pub(super) fn key(&self) -> DatabaseKey {
+        (self.namespace.clone(), self.database.meta().name.clone().unwrap_or_default())
     }
 
     /// The resources whose deletion undoes something in the database.

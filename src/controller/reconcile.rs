@@ -18,7 +18,7 @@ use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Catalog, Extension},
     db::Session,
-    desired::{self, Attached, Desired, Intent, Rules, Target},
+    desired::{self, Attached, Desired, Intent, Rules},
     error::{self, Class, Failure},
     plan::{
         self,
@@ -48,7 +48,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     let mut pass = Pass {
         namespace: namespace.clone(),
         pace: pace.clone().unwrap_or_default(),
-        members: members(&attached, &database.name_any()),
+        members: members(&attached, &database.name_any(), &namespace),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
         database: &database,
         state: &mut state,
@@ -105,6 +105,7 @@ impl Pass<'_> {
         if self.is_deleting() {
             desired.claims.retain(|claim| matches!(claim.intent, Intent::Release(_)));
             desired.rejected.clear();
+            desired.overridden.clear();
         }
         desired
     }
@@ -114,7 +115,7 @@ impl Pass<'_> {
         let session = self.connect().await?;
         self.take_ended();
         self.hold_on(desired).await;
-        let with_indexes = relations_with_indexes(desired);
+        let with_indexes = desired.with_indexes();
         let mut done = Vec::new();
         for round in 1.. {
             let catalog = session.observe(&with_indexes).await?;
@@ -218,13 +219,4 @@ impl Pass<'_> {
     async fn apply(&mut self, steps: &[&Step], session: &Session, extension: &Extension, done: &mut Vec<Step>) -> bool {
         super::apply::Applying { pass: self, session, extension }.steps(steps, done).await
     }
-}
-
-/// The relations whose indexes some resource says something about.
-fn relations_with_indexes(desired: &Desired) -> Vec<&Relation> {
-    let indexed = desired.claims.iter().filter_map(|claim| match &claim.intent {
-        Intent::Ensure(Target::Hypertable(target)) if !target.indexes.is_empty() => Some(&target.relation),
-        _ => None,
-    });
-    indexed.collect()
 }

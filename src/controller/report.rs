@@ -56,24 +56,19 @@ impl Reporter {
         &self.client
     }
 
-    /// Says what became of a resource: its status where that differs from the stored one, an event for what was done, and
-    /// a warning where it has come to need attention.
+    /// Says what became of a resource: its status where that differs from the stored one, and a warning where it has come
+    /// to need attention.
     pub async fn say<K: Reported>(
         &self,
         resource: &K,
         summary: &Summary,
         observed: &Observed<'_>,
-        note: Option<&Note>,
     ) -> Result<(), Failure> {
         let current = resource.current();
         let (previous, _) = current.map_or((&[][..], None), K::parts);
         let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
         let worth_a_warning = summary.reason.standing() != Standing::Current && ready_changed(previous, &conditions);
         let status = resource.status(conditions, summary.plan.clone(), observed);
-        // First, so that it is not lost with a status that cannot be written: that is written again in the next pass.
-        if let Some(note) = note {
-            self.event(resource, note).await;
-        }
         if current != Some(&status) {
             self.apply_status(resource, &status).await?;
         }

@@ -12,7 +12,7 @@ use crate::{
     api::types::Relation,
     catalog::{Answers, Extension, Statistics},
     db::{Session, credentials::Endpoint},
-    desired::ResourceId,
+    desired::ClaimId,
     error::Failure,
     metrics::Metrics,
     plan::step::Step,
@@ -27,10 +27,10 @@ pub struct State {
     /// Sizes, as last read, and when.
     pub statistics: Option<(Instant, BTreeMap<Relation, Statistics>)>,
     /// Claims whose steps failed, with the time before which they are not tried again.
-    pub pauses: BTreeMap<ResourceId, Pause>,
+    pub pauses: BTreeMap<ClaimId, Pause>,
     /// Passes in a row that could not observe or report.
     pub failures: u32,
-    running: BTreeMap<ResourceId, Running>,
+    running: BTreeMap<ClaimId, Running>,
     ended: Arc<Mutex<Vec<Ended>>>,
 }
 
@@ -61,7 +61,7 @@ impl Drop for Running {
 /// The steps of a claim that ran beside the pass have ended.
 pub struct Ended {
     /// The claim.
-    pub claim: ResourceId,
+    pub claim: ClaimId,
     /// The steps that were carried out.
     pub applied: Vec<Step>,
     /// The extension they were carried out with.
@@ -107,7 +107,7 @@ impl State {
     }
 
     /// Claims with steps under way beside the pass, and which.
-    pub fn running(&self) -> BTreeMap<ResourceId, String> {
+    pub fn running(&self) -> BTreeMap<ClaimId, String> {
         self.running.iter().map(|(id, running)| (id.clone(), running.what.clone())).collect()
     }
 
@@ -123,7 +123,7 @@ impl State {
     /// Carries out the steps of one claim beside the pass, on a connection of their own, and calls `wake` at the end.
     pub fn start(
         &mut self,
-        claim: ResourceId,
+        claim: ClaimId,
         steps: Vec<Step>,
         extension: Extension,
         drifted: bool,
@@ -147,7 +147,7 @@ impl State {
     /// Notes that a claim failed, and until when it waits.
     pub fn pause(
         &mut self,
-        id: &ResourceId,
+        id: &ClaimId,
         generation: Option<i64>,
         failure: Failure,
         pause: impl FnOnce(u32) -> Duration,

@@ -1,28 +1,33 @@
 //! What the watches see: one reflector store per kind, and streams of what changed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store, store::Writer},
         watcher::{self, watcher},
     },
 };
-use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 use crate::{
     api::{
         APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
-        status::TargetStatus, types::TargetRef,
+        status::TargetStatus,
+        timescale_database::From,
+        types::{DatabaseRef, TargetKind, TargetSelector},
     },
-    desired::{Attached, PolicyTarget},
+    desired::{Attached, PolicyTarget, TargetId, Targeting},
     status::Reported,
 };
 
@@ -39,35 +44,41 @@ pub struct Stores {
     pub compression: Store<CompressionPolicy>,
     /// `RetentionPolicy`s
     pub retention: Store<RetentionPolicy>,
+    /// Namespaces, of which only the metadata is watched.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The namespaces have been waited for.
+    pub namespaces_waited: Arc<OnceCell<()>>,
 }
 
-/// A policy, as far as finding its database goes.
-pub trait Policy: Reported {
-    /// What it is for.
-    fn target_ref(&self) -> &TargetRef;
-    /// What that was resolved to last.
-    fn recorded(&self) -> Option<&TargetStatus>;
+/// How long the first pass waits for the namespaces.
+const NAMESPACES_WAIT: Duration = Duration::from_secs(10);
+
+/// A policy, as far as finding its databases goes.
+pub trait Policy: Reported + Targeting {
+    /// The targets that it was resolved to last.
+    fn recorded(&self) -> Vec<(TargetId, &TargetStatus)>;
 }
 
-impl Policy for CompressionPolicy {
-    fn target_ref(&self) -> &TargetRef {
-        &self.spec.target_ref
-    }
-
-    fn recorded(&self) -> Option<&TargetStatus> {
-        self.status.as_ref().and_then(|s| s.target.as_ref())
-    }
+macro_rules! policy {
+    ($resource:ident) => {
+        impl Policy for $resource {
+            fn recorded(&self) -> Vec<(TargetId, &TargetStatus)> {
+                let Some(status) = &self.status else { return Vec::new() };
+                let named = self.spec.target_ref.as_ref().zip(status.target.as_ref()).map(|(reference, object)| {
+                    (TargetId { kind: reference.kind, name: reference.name.clone() }, object)
+                });
+                let selected = status
+                    .targets
+                    .iter()
+                    .map(|target| (TargetId { kind: target.kind, name: target.name.clone() }, &target.object));
+                named.into_iter().chain(selected).collect()
+            }
+        }
+    };
 }
 
-impl Policy for RetentionPolicy {
-    fn target_ref(&self) -> &TargetRef {
-        &self.spec.target_ref
-    }
-
-    fn recorded(&self) -> Option<&TargetStatus> {
-        self.status.as_ref().and_then(|s| s.target.as_ref())
-    }
-}
+policy!(CompressionPolicy);
+policy!(RetentionPolicy);
 
 /// The key under which policies are looked after that lead to no database: no object can have this name, so the
 /// controller reports it as not found, which is when [`super::detached::look_after`] runs.
@@ -80,6 +91,7 @@ pub fn database_ref(name: &str, namespace: &str) -> ObjectRef<TimescaleDatabase>
 
 impl Stores {
     /// All stores have been filled once. Deciding on a part of them would take absent resources for deleted ones.
+    /// Namespaces are waited for only so long: without the permission to watch them everything else goes on.
     pub async fn ready(&self) {
         // An error means that the writers are gone, that is that the operator is shutting down.
         let _ = futures::join!(
@@ -89,71 +101,154 @@ impl Stores {
             self.compression.wait_until_ready(),
             self.retention.wait_until_ready(),
         );
+        let waited = async {
+            let _ = tokio::time::timeout(NAMESPACES_WAIT, self.namespaces.wait_until_ready()).await;
+        };
+        self.namespaces_waited.get_or_init(|| waited).await;
     }
 
-    /// Where a policy's `targetRef` leads. A policy that is being deleted after its target was is led by its status.
-    pub fn resolve<P: Policy>(&self, policy: &P) -> Option<PolicyTarget> {
+    /// Where a policy's `targetRef` or `targetSelector` leads. A policy that is being deleted after its target was is led
+    /// by its status.
+    pub fn resolve<P: Policy>(&self, policy: &P) -> Vec<PolicyTarget> {
         let namespace = policy.namespace().unwrap_or_default();
-        let target = ObjectRef::<Hypertable>::new(&policy.target_ref().name).within(&namespace);
-        if let Some(hypertable) = self.hypertables.get(&target) {
-            return Some(PolicyTarget::Resource(hypertable));
+        let mut targets = match (policy.target_ref(), policy.target_selector()) {
+            (Some(reference), _) => {
+                let id = TargetId { kind: reference.kind, name: reference.name.clone() };
+                self.target(&id, &namespace).into_iter().collect()
+            }
+            (None, Some(selector)) => self.selected(selector, &namespace),
+            (None, None) => Vec::new(),
+        };
+        if policy.meta().deletion_timestamp.is_some() {
+            let gone = policy.recorded().into_iter().filter(|(id, _)| self.target(id, &namespace).is_none());
+            targets.extend(gone.map(|(id, object)| PolicyTarget::Recorded(id, object.clone())));
         }
-        let deleting = policy.meta().deletion_timestamp.is_some();
-        policy.recorded().filter(|_| deleting).map(|recorded| PolicyTarget::Recorded(recorded.clone()))
+        targets
     }
 
-    /// The database that a policy belongs to, or the key of those that belong to none.
-    pub fn database_of<P: Policy>(&self, policy: &P) -> ObjectRef<TimescaleDatabase> {
-        let namespace = policy.namespace().unwrap_or_default();
-        match self.resolve(policy) {
-            Some(target) => database_ref(database_name(&target), &namespace),
-            None => database_ref(NO_DATABASE, &namespace),
+    fn target(&self, id: &TargetId, namespace: &str) -> Option<PolicyTarget> {
+        match id.kind {
+            TargetKind::Hypertable => {
+                self.hypertables.get(&ObjectRef::new(&id.name).within(namespace)).map(PolicyTarget::Hypertable)
+            }
+            TargetKind::ContinuousAggregate => {
+                self.aggregates.get(&ObjectRef::new(&id.name).within(namespace)).map(PolicyTarget::Aggregate)
+            }
         }
+    }
+
+    fn selected(&self, selector: &TargetSelector, namespace: &str) -> Vec<PolicyTarget> {
+        fn of<K: Resource<DynamicType = ()> + Clone + 'static>(
+            store: &Store<K>,
+            selector: &TargetSelector,
+            namespace: &str,
+        ) -> Vec<Arc<K>> {
+            let selects = |k: &K| {
+                k.meta().namespace.as_deref() == Some(namespace)
+                    && k.meta().deletion_timestamp.is_none()
+                    && selector.selects(k.labels())
+            };
+            store.state_filter(selects)
+        }
+        match selector.kind {
+            TargetKind::Hypertable => {
+                of(&self.hypertables, selector, namespace).into_iter().map(PolicyTarget::Hypertable).collect()
+            }
+            TargetKind::ContinuousAggregate => {
+                of(&self.aggregates, selector, namespace).into_iter().map(PolicyTarget::Aggregate).collect()
+            }
+        }
+    }
+
+    /// The databases that a policy belongs to, or the key of those that belong to none.
+    pub fn databases_of<P: Policy>(&self, policy: &P) -> BTreeSet<DatabaseKey> {
+        let namespace = policy.namespace().unwrap_or_default();
+        let mut databases: BTreeSet<_> =
+            self.resolve(policy).iter().map(|target| database_of(target, &namespace)).collect();
+        if databases.is_empty() {
+            databases.insert((namespace, NO_DATABASE.to_owned()));
+        }
+        databases
+    }
+
+    /// The databases to look at when a policy changed: those that it belongs to now, and did before.
+    pub fn databases_touched_by<P: Policy>(&self, policy: &P) -> Vec<ObjectRef<TimescaleDatabase>> {
+        let namespace = policy.namespace().unwrap_or_default();
+        let mut databases = self.databases_of(policy);
+        databases.extend(policy.recorded().into_iter().map(|(_, object)| recorded_database(object, &namespace)));
+        databases.into_iter().map(|(namespace, name)| database_ref(&name, &namespace)).collect()
+    }
+
+    /// The databases that choose by labels which namespaces they let in.
+    pub fn databases_that_select(&self) -> Vec<ObjectRef<TimescaleDatabase>> {
+        let select = |d: &TimescaleDatabase| d.spec.allowed_namespaces.from == From::Selector;
+        self.databases.state_filter(select).iter().map(|d| ObjectRef::from_obj(&**d)).collect()
     }
 
     /// The resources attached to the database of this name and namespace.
     pub fn attached(&self, name: &str, namespace: &str) -> Attached {
-        let here = |ns: Option<String>| ns.as_deref() == Some(namespace);
-        Attached {
-            hypertables: self.hypertables.state_filter(|h| here(h.namespace()) && h.spec.database_ref.name == name),
-            aggregates: self.aggregates.state_filter(|a| here(a.namespace()) && a.spec.database_ref.name == name),
-            compression: self.policies(&self.compression, name, namespace),
-            retention: self.policies(&self.retention, name, namespace),
-        }
+        let here = (namespace.to_owned(), name.to_owned());
+        let hypertables = self.hypertables.state_filter(|h| database_key(&h.spec.database_ref, h) == here);
+        let aggregates = self.aggregates.state_filter(|a| database_key(&a.spec.database_ref, a) == here);
+        let compression = self.policies(&self.compression, &here);
+        let retention = self.policies(&self.retention, &here);
+        let others = hypertables.iter().map(|h| h.namespace()).chain(aggregates.iter().map(|a| a.namespace()));
+        let others: BTreeSet<_> = others.flatten().filter(|other| other != namespace).collect();
+        let labels = |name: String| {
+            let found = self.namespaces.get(&ObjectRef::new(&name))?;
+            Some((name, found.labels().clone()))
+        };
+        let namespaces = others.into_iter().filter_map(labels).collect();
+        Attached { hypertables, aggregates, compression, retention, namespaces }
     }
 
-    fn policies<P: Policy>(&self, store: &Store<P>, database: &str, namespace: &str) -> Vec<(Arc<P>, PolicyTarget)> {
-        let here = store.state_filter(|p| p.namespace().as_deref() == Some(namespace));
-        let attached = here.into_iter().filter_map(|policy| {
-            let target = self.resolve(&*policy)?;
-            (database_name(&target) == database).then_some((policy, target))
+    fn policies<P: Policy>(&self, store: &Store<P>, database: &DatabaseKey) -> Vec<(Arc<P>, Vec<PolicyTarget>)> {
+        let attached = store.state().into_iter().filter_map(|policy| {
+            let namespace = policy.namespace().unwrap_or_default();
+            let mut targets = self.resolve(&*policy);
+            targets.retain(|target| database_of(target, &namespace) == *database);
+            (!targets.is_empty()).then_some((policy, targets))
         });
         attached.collect()
     }
 
-    /// The policies of a namespace whose target does not exist.
+    /// The policies of a namespace that lead to no target.
     pub fn untargeted<P: Policy>(&self, store: &Store<P>, namespace: &str) -> Vec<Arc<P>> {
         let here = store.state_filter(|p| p.namespace().as_deref() == Some(namespace));
-        here.into_iter().filter(|policy| self.resolve(&**policy).is_none()).collect()
+        here.into_iter().filter(|policy| self.resolve(&**policy).is_empty()).collect()
     }
 }
 
-fn database_name(target: &PolicyTarget) -> &str {
+/// Namespace and name of a `TimescaleDatabase`.
+pub type DatabaseKey = (String, String);
+
+fn database_key<K: Resource>(reference: &DatabaseRef, resource: &K) -> DatabaseKey {
+    let own = || resource.meta().namespace.clone().unwrap_or_default();
+    (reference.namespace.clone().unwrap_or_else(own), reference.name.clone())
+}
+
+fn database_of(target: &PolicyTarget, namespace: &str) -> DatabaseKey {
     match target {
-        PolicyTarget::Resource(hypertable) => &hypertable.spec.database_ref.name,
-        PolicyTarget::Recorded(recorded) => &recorded.database,
+        PolicyTarget::Hypertable(hypertable) => database_key(&hypertable.spec.database_ref, &**hypertable),
+        PolicyTarget::Aggregate(aggregate) => database_key(&aggregate.spec.database_ref, &**aggregate),
+        PolicyTarget::Recorded(_, object) => recorded_database(object, namespace),
     }
 }
 
-/// The databases to look at when a hypertable changed: its own, and with it the policies that may have lost or found
-/// their target.
-pub fn databases_of_hypertable(hypertable: &Hypertable) -> [ObjectRef<TimescaleDatabase>; 2] {
-    let namespace = hypertable.namespace().unwrap_or_default();
-    [database_ref(&hypertable.spec.database_ref.name, &namespace), database_ref(NO_DATABASE, &namespace)]
+fn recorded_database(object: &TargetStatus, namespace: &str) -> DatabaseKey {
+    (object.database_namespace.clone().unwrap_or_else(|| namespace.to_owned()), object.database.clone())
+}
+
+/// The databases to look at when a resource changed that policies may be for: its own, and with it the policies that may
+/// have lost or found their target.
+pub fn databases_of_target<K: Resource>(reference: &DatabaseRef, resource: &K) -> [ObjectRef<TimescaleDatabase>; 2] {
+    let (namespace, name) = database_key(reference, resource);
+    let own = resource.meta().namespace.clone().unwrap_or_default();
+    [database_ref(&name, &namespace), database_ref(NO_DATABASE, &own)]
 }
 
 /// A store of all objects of a kind, and the stream of those that changed in a way that matters: a new generation, an
-/// approval, a deletion, a finalizer. Our own status writes are not among them.
+/// approval, labels, a deletion, a finalizer. Our own status writes are not among them.
 pub fn watch<K>(client: &Client) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
 where
     K: Reflected,
@@ -171,6 +266,33 @@ pub trait Reflected:
 impl<K> Reflected for K where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
 {
+}
+
+/// A store of the namespaces' metadata, and the stream of those whose labels changed.
+pub fn watch_namespaces(
+    client: &Client,
+) -> (
+    Store<PartialObjectMeta<Namespace>>,
+    impl Stream<Item = Result<PartialObjectMeta<Namespace>, watcher::Error>> + Send + 'static,
+) {
+    let (reader, writer) = reflector::store();
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|namespace| namespace.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(move |namespace| {
+            let changed = match namespace {
+                Err(error) => Some(Err(error)),
+                Ok(namespace) => {
+                    let marks = marks(&namespace);
+                    (seen.insert(namespace.name_any(), marks) != Some(marks)).then_some(Ok(namespace))
+                }
+            };
+            futures::future::ready(changed)
+        });
+    (reader, stream)
 }
 
 fn changes<K: Reflected>(
@@ -234,5 +356,6 @@ fn marks<K: Resource>(object: &K) -> u64 {
     let meta = object.meta();
     (&meta.uid, meta.generation, meta.deletion_timestamp.is_some(), &meta.finalizers).hash(&mut hasher);
     object.annotations().get(APPROVE_ANNOTATION).hash(&mut hasher);
+    object.labels().hash(&mut hasher);
     hasher.finish()
 }

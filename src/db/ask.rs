@@ -12,7 +12,7 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Answer, Answers, Definition, Extension, Question, Table, TextError},
+    catalog::{Answer, Answers, Attachments, Definition, Drops, Extension, Question, Table, TextError},
     error::{Class, Failure},
     sql,
 };
@@ -21,6 +21,7 @@ const TABLES: &str = include_str!("../../sql/catalog/tables.sql");
 const DROPS: &str = include_str!("../../sql/catalog/drops.sql");
 const HISTORY: &str = include_str!("../../sql/catalog/history.sql");
 const DEFINITION: &str = include_str!("../../sql/catalog/definition.sql");
+const ATTACHMENTS: &str = include_str!("../../sql/catalog/attachments.sql");
 const PREDICATE: &str = include_str!("../../sql/catalog/predicate.sql");
 
 #[derive(Deserialize)]
@@ -33,6 +34,15 @@ struct DefinitionRow {
     wanted: String,
     live: Option<String>,
     sources: Vec<SourceRow>,
+    volatile: Vec<String>,
+}
+
+/// What a policy would drop, or why that cannot be said.
+#[derive(Deserialize)]
+struct DropsRow {
+    #[serde(flatten)]
+    drops: Drops,
+    problem: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +66,10 @@ impl Session {
                 Question::Table(relation) => tables.push(relation),
                 Question::Drops { .. } => drops.push(question),
                 Question::History { .. } => histories.push(question),
+                Question::Attachments(aggregate) => {
+                    let answer = self.read_attachments(aggregate).await?;
+                    answers.insert(question.clone(), Answer::Attachments(answer));
+                }
                 Question::Definition { aggregate, query, fingerprint: _ } => {
                     let answer = self.read_definition(aggregate, query, extension).await?;
                     answers.insert(question.clone(), Answer::Definition(answer));
@@ -101,12 +115,19 @@ impl Session {
         extension: &Extension,
         answers: &mut Answers,
     ) -> Result<bool, Failure> {
-        let (mut schemas, mut names, mut spans, mut histories) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let (mut schemas, mut names, mut spans, mut measures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut histories = false;
         for question in asked {
             let (relation, span) = match question {
-                Question::Drops { relation, older_than } => (relation, Some(older_than.to_string())),
-                Question::History { aggregate, start_offset } => (aggregate, start_offset.map(|o| o.to_string())),
-                Question::Table(_) | Question::Definition { .. } | Question::Predicate { .. } => continue,
+                Question::Drops { relation, measure, age } => {
+                    measures.push(measure.as_str());
+                    (relation, Some(age.clone()))
+                }
+                Question::History { aggregate, start_offset } => (aggregate, start_offset.clone()),
+                Question::Table(_)
+                | Question::Definition { .. }
+                | Question::Predicate { .. }
+                | Question::Attachments(_) => continue,
             };
             histories = matches!(question, Question::History { .. });
             schemas.push(relation.schema.as_str());
@@ -116,8 +137,11 @@ impl Session {
         if spans.is_empty() {
             return Ok(true);
         }
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&spans, Type::TEXT_ARRAY)];
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            vec![(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY), (&spans, Type::TEXT_ARRAY)];
+        if !histories {
+            parameters.push((&measures, Type::TEXT_ARRAY));
+        }
         let query = if histories { HISTORY } else { DROPS };
         let query = query.replace("@extension@", &sql::quote_ident(&extension.schema));
         let rows = match text_error(self.query(&query, &parameters).await)? {
@@ -134,7 +158,7 @@ impl Session {
         let values: Vec<Answer> = if histories {
             all(&rows)?.into_iter().map(|loss| Answer::History(Ok(loss))).collect()
         } else {
-            all(&rows)?.into_iter().map(|drops| Answer::Drops(Ok(drops))).collect()
+            all(&rows)?.into_iter().map(counted).collect()
         };
         answers.extend(asked.iter().map(|question| (*question).clone()).zip(values));
         Ok(true)
@@ -158,9 +182,20 @@ impl Session {
             Ok(rows) => rows,
             Err(error) => return Ok(Err(error)),
         };
-        let DefinitionRow { wanted, live, sources } = one(&rows)?;
+        let DefinitionRow { wanted, live, sources, volatile } = one(&rows)?;
         let sources = sources.into_iter().map(|SourceRow { schema, name }| Relation { schema, name }).collect();
-        Ok(Ok(Definition { wanted, live, sources }))
+        Ok(Ok(Definition { wanted, live, sources, volatile }))
+    }
+
+    /// What hangs on an aggregate.
+    async fn read_attachments(&self, aggregate: &Relation) -> Result<Result<Attachments, TextError>, Failure> {
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&aggregate.schema.as_str(), Type::TEXT), (&aggregate.name.as_str(), Type::TEXT)];
+        match text_error(self.query(ATTACHMENTS, &parameters).await)? {
+            Ok(rows) if rows.is_empty() => Ok(Err(changed())),
+            Ok(rows) => one(&rows).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     /// How the server prints the predicate of an index.
@@ -198,6 +233,14 @@ fn text_error<T>(read: Result<T, Failure>) -> Result<Result<T, TextError>, Failu
         Err(failure) if failure.reason == Reason::DatabaseUnreachable || failure.class == Class::Bug => Err(failure),
         Err(Failure { class: _, reason, message }) => Ok(Err(TextError { reason, message })),
     }
+}
+
+fn counted(row: DropsRow) -> Answer {
+    let DropsRow { drops, problem } = row;
+    Answer::Drops(match problem {
+        None => Ok(drops),
+        Some(message) => Err(TextError { reason: Reason::InvalidSpec, message }),
+    })
 }
 
 fn changed() -> TextError {

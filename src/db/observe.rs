@@ -1,5 +1,7 @@
 //! The live catalog → [`Catalog`]: a fixed number of queries, whatever the number of objects.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_postgres::{
     Row,
@@ -58,10 +60,20 @@ impl Session {
                 )?;
                 let hypertables: Vec<Named<Hypertable>> = all(&hypertables)?;
                 let aggregates: Vec<Named<Aggregate>> = all(&aggregates)?;
-                let jobs: Vec<Job> = all(&jobs)?;
-                catalog.hypertables = hypertables.into_iter().map(Named::into_entry).collect();
-                catalog.aggregates = aggregates.into_iter().map(Named::into_entry).collect();
-                catalog.jobs = jobs;
+                catalog.jobs = all::<Job>(&jobs)?;
+                let mut behind: BTreeMap<i32, (Relation, Aggregate)> = BTreeMap::new();
+                for (relation, aggregate) in aggregates.into_iter().map(Named::into_entry) {
+                    behind.insert(aggregate.hypertable.id, (relation, aggregate));
+                }
+                for (relation, hypertable) in hypertables.into_iter().map(Named::into_entry) {
+                    match behind.remove(&hypertable.id) {
+                        None => drop(catalog.hypertables.insert(relation, hypertable)),
+                        Some((view, aggregate)) => {
+                            let materialization = Some(relation);
+                            catalog.aggregates.insert(view, Aggregate { hypertable, materialization, ..aggregate });
+                        }
+                    }
+                }
             }
             Ok(catalog)
         };

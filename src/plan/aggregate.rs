@@ -1,14 +1,20 @@
 //! The diff of a continuous aggregate and its refresh policy.
 
+use std::cmp::Ordering;
+
 use crate::{
-    api::{status::Reason, types::Interval},
-    catalog::{Aggregate, Answer, Definition, Job, Policy, PolicyKind, Question},
+    api::{continuous_aggregate::QueryChange, status::Reason, types::Relation},
+    catalog::{Age, Aggregate, Answer, Definition, Hypertable, Job, Policy, PolicyKind, Question},
     desired::{AggregateTarget, Claim, Intent, JobTarget, Target},
 };
 
 use super::{
-    Draft, Planner, Verdict, interlocks, step,
+    Draft, Planner, RefreshWindow, Step, Verdict,
+    hypertable::chunk_interval,
+    index::Indexes,
+    interlocks, no_clock, policy, step,
     step::{Action, Hazard},
+    wrong_measure,
 };
 
 impl Planner<'_> {
@@ -22,15 +28,39 @@ impl Planner<'_> {
         let definition = match self.ask(question) {
             Some(Answer::Definition(Ok(definition))) => definition,
             Some(Answer::Definition(Err(error))) => {
+                if let Some(source) =
+                    self.source_to_come(claim, target).filter(|_| error.reason == Reason::TableNotFound)
+                {
+                    return Draft::blocked(Verdict::WaitingOn(format!("{source} is not a continuous aggregate yet")));
+                }
                 return Draft::rejected(error.reason, format!("spec.query: {}", error.message));
             }
             // Not known yet: the plan has a question.
             None | Some(_) => return Draft::default(),
         };
+        if !definition.volatile.is_empty() {
+            let functions = definition.volatile.join(", ");
+            let message = format!(
+                "spec.query calls {functions}, which gives another result every time (VOLATILE): what is materialised once would never be what the query says; leave it out"
+            );
+            return Draft::rejected(Reason::InvalidSpec, message);
+        }
         match live {
             Some(live) => self.alter_aggregate(claim, target, &live, &definition),
             None => self.create_aggregate(claim, target, &definition),
         }
+    }
+
+    /// Another aggregate that is wanted, is not there yet, and is named in the query.
+    fn source_to_come(&self, claim: &Claim, target: &AggregateTarget) -> Option<Relation> {
+        self.inputs.desired.claims.iter().filter(|other| other.id != claim.id).find_map(|other| match &other.intent {
+            Intent::Ensure(Target::Aggregate(source)) => {
+                let missing = !self.catalog.aggregates.contains_key(&source.relation);
+                let named = target.query.contains(source.relation.name.as_str());
+                (missing && named).then(|| source.relation.clone())
+            }
+            _ => None,
+        })
     }
 
     fn create_aggregate(&mut self, claim: &Claim, target: &AggregateTarget, definition: &Definition) -> Draft {
@@ -42,29 +72,45 @@ impl Planner<'_> {
             );
         }
         if let Some(source) =
-            definition.sources.iter().find(|source| self.is_claimed(source) && self.policy_host(source).is_none())
+            definition.sources.iter().find(|source| self.is_claimed(source) && self.catalog.host(source).is_none())
         {
             return Draft::blocked(Verdict::WaitingOn(format!("{source} is not a hypertable yet")));
+        }
+        let hosts: Vec<_> =
+            definition.sources.iter().filter_map(|s| Some((s.clone(), self.catalog.host(s)?.clone()))).collect();
+        if let Some(refusal) = hosts.iter().find_map(|(source, host)| no_clock(source, host)) {
+            return Draft::blocked(Verdict::Rejected(refusal));
         }
         let mut draft = Draft::default();
         let action = Action::CreateAggregate {
             relation: relation.clone(),
             query: target.query.clone(),
             materialized_only: target.materialized_only,
+            create_group_indexes: target.create_group_indexes,
+            comment: None,
         };
         let mut create =
             step(claim, action, format!("continuous aggregate {relation}: created, its refresh policy fills it"));
         create.after = definition.sources.iter().flat_map(|source| self.after(source)).collect();
         draft.steps.push(create);
+        if let Some(wanted) = target.chunk_interval {
+            if let Some(refusal) = hosts.iter().find_map(|(s, host)| wrong_measure(s, host, "chunkInterval", wanted)) {
+                return Draft::blocked(Verdict::Rejected(refusal));
+            }
+            chunk_interval(claim, relation, &Hypertable::default(), wanted, &mut draft);
+        }
         if let Some(job) = &target.refresh {
+            if let Some(refusal) = self.missing_option(job) {
+                return refusal;
+            }
             let mut after = self.after(relation);
-            for source in &definition.sources {
-                let (Some(host), Policy::Refresh { start_offset, .. }) = (self.policy_host(source), &job.policy) else {
-                    continue;
-                };
-                after.extend(self.after_retention(host, *start_offset));
-                let retention = self.retention_in_force(host);
-                let message = retention.and_then(|r| interlocks::unsafe_refresh(&source.to_string(), r, *start_offset));
+            for (source, host) in &hosts {
+                let Policy::Refresh { start_offset, .. } = &job.policy else { continue };
+                after.extend(self.after_retention(host.id, *start_offset));
+                let retention = self.retention_in_force(host.id);
+                let chunk = host.chunk_interval();
+                let message =
+                    retention.and_then(|r| interlocks::unsafe_refresh(&source.to_string(), r, chunk, *start_offset));
                 match message {
                     // A policy that is paused refreshes nothing.
                     Some(message) if job.paused => draft.warnings.push(message),
@@ -75,13 +121,10 @@ impl Planner<'_> {
                     None => {}
                 }
             }
-            let action = Action::AddPolicy {
-                relation: relation.clone(),
-                policy: job.policy.clone(),
-                job: super::policy::new_job(job),
-            };
-            let change = format!("refresh policy of {relation}: added, {}", job.policy);
-            draft.steps.push(super::Step { after, ..step(claim, action, change) });
+            draft.steps.push(Step {
+                after,
+                ..policy::added(claim, relation, job, hosts.first().and_then(|(_, host)| host.time()))
+            });
         }
         draft
     }
@@ -95,15 +138,25 @@ impl Planner<'_> {
     ) -> Draft {
         let relation = &target.relation;
         let mut draft = Draft::default();
-        match &definition.live {
-            Some(found) if *found == definition.wanted => {}
-            found => draft.block(
+        let same = definition.live.as_ref() == Some(&definition.wanted);
+        let difference = || difference(definition.live.as_deref().unwrap_or(""), &definition.wanted);
+        self.drop_left_over(claim, relation, (!same).then_some(definition), &mut draft);
+        match target.on_query_change {
+            _ if same => {}
+            QueryChange::Refuse => draft.block(
                 Reason::QueryChanged,
                 format!(
-                    "TimescaleDB cannot change the query of {relation} in place; put spec.query back, or give the new query another name. Live (-) and wanted (+):\n{}",
-                    difference(found.as_deref().unwrap_or(""), &definition.wanted)
+                    "TimescaleDB cannot change the query of {relation} in place; put spec.query back, give the new query another name, or set spec.onQueryChange: Rebuild. Live (-) and wanted (+):\n{}",
+                    difference()
                 ),
             ),
+            QueryChange::Rebuild => {
+                if let Some(message) = target.refresh.as_ref().filter(|job| !job.paused).and_then(|job| self.unsafe_window(live, job)) {
+                    return Draft::rejected(Reason::UnsafePolicy, message);
+                }
+                self.rebuild(claim, target, live, definition, &difference(), &mut draft);
+                return draft;
+            }
         }
         if let Some(wanted) = target.materialized_only
             && wanted != live.materialized_only
@@ -115,17 +168,62 @@ impl Planner<'_> {
             let change = format!("{relation}: {} -> {}", words(live.materialized_only), words(wanted));
             draft.steps.push(step(claim, action, change));
         }
+        if let Some(wanted) = target.chunk_interval {
+            match wrong_measure(relation, &live.hypertable, "chunkInterval", wanted) {
+                Some(refusal) => draft.block(refusal.reason, refusal.message),
+                None => chunk_interval(claim, relation, &live.hypertable, wanted, &mut draft),
+            }
+        }
+        if let Some(materialization) = &live.materialization {
+            let (wanted, found) = (&target.indexes, &live.hypertable.indexes);
+            let indexes =
+                Indexes { relation, schema: &materialization.schema, of_aggregate: true, wanted, live: found };
+            self.indexes(claim, &indexes, &mut draft);
+        }
         if let Some(job) = &target.refresh {
+            if let Some(Draft { blocked: Some(Verdict::Rejected(refusal)), .. }) = self.missing_option(job) {
+                draft.block(refusal.reason, refusal.message);
+                return draft;
+            }
             match self.unsafe_window(live, job) {
-                Some(message) if !job.paused => draft.block(Reason::UnsafePolicy, message),
+                Some(message) if !job.paused && !self.narrows(live, job) => draft.block(Reason::UnsafePolicy, message),
                 message => {
-                    // A policy that is paused refreshes nothing; that it can be paused is what matters most.
+                    // A policy that is paused refreshes nothing, and a window that narrows makes it no worse; that it can be
+                    // paused and narrowed is what matters most.
                     draft.warnings.extend(message);
                     self.refresh(claim, target, live, job, &mut draft);
                 }
             }
         }
         draft
+    }
+
+    /// Whether the window wanted begins later than the one in force, and could work.
+    fn narrows(&self, live: &Aggregate, job: &JobTarget) -> bool {
+        let Some(Job { scheduled: true, policy: Policy::Refresh { start_offset: found, .. }, .. }) =
+            self.catalog.job(PolicyKind::Refresh, live.hypertable.id)
+        else {
+            return false;
+        };
+        let Policy::Refresh { start_offset: Some(wanted), end_offset, .. } = &job.policy else { return false };
+        let works =
+            live.bucket.is_none_or(|bucket| interlocks::window_too_small(Some(*wanted), *end_offset, bucket).is_none());
+        works && found.is_none_or(|found| wanted.partial_cmp(&found) == Some(Ordering::Less))
+    }
+
+    /// Why the version at hand does not know an option of the policy.
+    fn missing_option(&self, job: &JobTarget) -> Option<Draft> {
+        let version = &self.catalog.server.extension.as_ref()?.version;
+        let Policy::Refresh { options, .. } = &job.policy else { return None };
+        let needed = [
+            ("includeTieredData", options.include_tiered_data.is_some(), 18),
+            ("bucketsPerBatch", options.buckets_per_batch.is_some(), 19),
+            ("maxBatchesPerExecution", options.max_batches_per_execution.is_some(), 19),
+            ("refreshNewestFirst", options.refresh_newest_first.is_some(), 20),
+        ];
+        let (field, _, minor) = needed.into_iter().find(|(_, given, minor)| *given && !version.at_least(2, *minor))?;
+        let message = format!("spec.refreshPolicy.{field} needs TimescaleDB 2.{minor} or later, this is {version}");
+        Some(Draft::rejected(Reason::UnsupportedVersion, message))
     }
 
     /// Adds the steps of the refresh policy, behind those it depends on, and asks for approval where it would erase history.
@@ -138,27 +236,27 @@ impl Planner<'_> {
         draft: &mut Draft,
     ) {
         let before = draft.steps.len();
-        self.job(claim, &target.relation, live.hypertable_id, job, draft);
+        self.job(claim, &target.relation, &live.hypertable, job, draft);
         let (false, Policy::Refresh { start_offset, .. }) = (job.paused || draft.steps.len() == before, &job.policy)
         else {
             return;
         };
         let after = self.after_retention(live.source_id, *start_offset);
         draft.steps[before..].iter_mut().for_each(|step| step.after.extend(after.iter().cloned()));
-        let in_force = match self.catalog.job(PolicyKind::Refresh, live.hypertable_id) {
+        let in_force = match self.catalog.job(PolicyKind::Refresh, live.hypertable.id) {
             Some(Job { scheduled: true, policy: Policy::Refresh { start_offset, .. }, .. }) => Some(*start_offset),
             _ => None,
         };
         let reaches_further = match (in_force, start_offset) {
             (Some(None), _) => false,
             (None, _) | (Some(Some(_)), None) => true,
-            (Some(Some(found)), Some(wanted)) => *wanted > found,
+            (Some(Some(found)), Some(wanted)) => wanted.partial_cmp(&found) != Some(Ordering::Less) && *wanted != found,
         };
         if !reaches_further {
             return;
         }
-        let question = Question::History { aggregate: target.relation.clone(), start_offset: *start_offset };
-        let loss = match self.ask(question) {
+        let start_offset = start_offset.map(|span| span.to_string());
+        let loss = match self.ask(Question::History { aggregate: target.relation.clone(), start_offset }) {
             Some(Answer::History(Ok(Some(loss)))) => loss,
             Some(Answer::History(Err(error))) => {
                 draft.steps.truncate(before);
@@ -177,23 +275,24 @@ impl Planner<'_> {
 
     /// Why the refresh policy must not be set to this, given the aggregate's bucket and the retention of its source.
     fn unsafe_window(&self, live: &Aggregate, job: &JobTarget) -> Option<String> {
-        let Policy::Refresh { start_offset, end_offset } = &job.policy else {
+        let Policy::Refresh { start_offset, end_offset, .. } = &job.policy else {
             return None;
         };
-        if let Some(message) =
-            live.bucket.and_then(|bucket| interlocks::window_too_small(*start_offset, *end_offset, bucket))
-        {
-            return Some(message);
+        if let Some(bucket) = live.bucket {
+            let other = interlocks::window_of_another_measure(*start_offset, *end_offset, bucket);
+            let small = || interlocks::window_too_small(*start_offset, *end_offset, bucket);
+            if let Some(message) = other.or_else(small) {
+                return Some(message);
+            }
         }
         let retention = self.retention_in_force(live.source_id)?;
-        let source = self
-            .catalog
-            .hypertable_by_id(live.source_id)
-            .map_or_else(|| "its source".to_owned(), |(r, _)| r.to_string());
-        interlocks::unsafe_refresh(&source, retention, *start_offset)
+        let source = self.catalog.name_of(live.source_id);
+        let chunk = source.and_then(|name| self.catalog.host(name)).and_then(Hypertable::chunk_interval);
+        let source = source.map_or_else(|| "its source".to_owned(), ToString::to_string);
+        interlocks::unsafe_refresh(&source, retention, chunk, *start_offset)
     }
 
-    fn is_claimed(&self, relation: &crate::api::types::Relation) -> bool {
+    fn is_claimed(&self, relation: &Relation) -> bool {
         self.inputs.desired.claims.iter().any(|claim| match &claim.intent {
             Intent::Ensure(Target::Hypertable(target)) => target.relation == *relation,
             Intent::Ensure(Target::Aggregate(target)) => target.relation == *relation,
@@ -202,11 +301,18 @@ impl Planner<'_> {
     }
 
     /// The age from which a live compression job compresses chunks.
-    pub(super) fn compress_after(&self, host: i32) -> Option<Interval> {
+    pub(super) fn compress_after(&self, host: i32) -> Option<Age> {
         match &self.catalog.job(PolicyKind::Compression, host)?.policy {
-            Policy::Compression { compress_after } => *compress_after,
+            Policy::Compression { after } => *after,
             _ => None,
         }
+    }
+
+    /// The refresh windows of an aggregate itself; none of a hypertable.
+    pub(super) fn own_windows(&self, relation: &Relation) -> Vec<RefreshWindow> {
+        let Some(aggregate) = self.catalog.aggregates.get(relation) else { return Vec::new() };
+        let jobs = self.catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
+        jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval))).collect()
     }
 }
 

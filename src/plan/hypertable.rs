@@ -1,14 +1,20 @@
 //! The diff of one hypertable.
 
 use crate::{
-    api::{status::Reason, types::SqlName},
-    catalog::{Answer, Hypertable, Index, Partitioning, Question, RelationKind, Table},
-    desired::{Claim, HypertableTarget, IndexTarget},
+    api::{
+        status::Reason,
+        types::{Relation, Span, SqlName},
+    },
+    catalog::{Answer, Hypertable, Partitioning, Question, RelationKind, Table},
+    desired::{ChunkInterval, Claim, HypertableTarget, Rejection},
 };
 
 use super::{
-    Draft, Planner, step,
+    Draft, Planner,
+    index::{Indexes, made_for},
+    step,
     step::{Action, Hazard},
+    wrong_measure,
 };
 
 /// A conversion that moves more than this runs beside the pass.
@@ -42,61 +48,103 @@ impl Planner<'_> {
         if let Some((reason, message)) = unfit(target, &table) {
             return Draft::rejected(reason, message);
         }
+        let chunk_interval = match (target.chunk_interval, by_integer(target, &table)) {
+            // A default is meant for dimensions of its measure.
+            (Some(wanted), by_integer)
+                if wanted.is_default && matches!(wanted.span, Span::Integer(_)) != by_integer =>
+            {
+                None
+            }
+            (wanted, _) => wanted.map(|wanted| wanted.span),
+        };
+        if chunk_interval.is_none() && by_integer(target, &table) {
+            let message = format!(
+                "spec.chunkInterval: {relation} is partitioned by the integers in {}, for which there is no sensible default; write how many of its units a chunk spans",
+                target.time_column
+            );
+            return Draft::rejected(Reason::InvalidSpec, message);
+        }
         let action = Action::CreateHypertable {
             relation: relation.clone(),
             time_column: target.time_column.clone(),
-            chunk_interval: target.chunk_interval,
+            chunk_interval,
+            integer_now: target.integer_now.clone(),
             space: target.space.clone(),
             default_indexes: target.indexes.is_empty(),
             // Those that the plain table has already come along; they are compared once it is a hypertable.
             indexes: target.indexes.iter().filter(|index| !table.indexes.contains(&index.name)).cloned().collect(),
+            comment: made_for(&self.inputs.rules.home, &claim.id.resource),
             migrate_data: table.bytes > 0,
         };
-        let mut step = step(claim, action, format!("table {relation}: becomes a hypertable by {}", target.time_column));
+        let mut create =
+            step(claim, action, format!("table {relation}: becomes a hypertable by {}", target.time_column));
         if table.bytes > 0 {
-            step.hazards.push(Hazard::RewritesData(table.bytes));
-            step.hazards.push(Hazard::LongLock(format!("{relation} is locked while its rows are moved into chunks")));
+            create.hazards.push(Hazard::RewritesData(table.bytes));
+            create.hazards.push(Hazard::LongLock(format!("{relation} is locked while its rows are moved into chunks")));
         }
-        step.long = table.bytes > LONG_CONVERSION_BYTES;
-        Draft { steps: vec![step], ..Draft::default() }
+        create.long = table.bytes > LONG_CONVERSION_BYTES;
+        let mut draft = Draft { steps: vec![create], ..Draft::default() };
+        // What cannot be said at once follows.
+        let created = Hypertable::default();
+        self.chunk_skipping(claim, target, &created, &mut draft);
+        tablespaces(claim, target, &created, &mut draft);
+        if let Some(job) = &target.reorder {
+            draft.steps.push(super::policy::added(claim, relation, job, None));
+        }
+        draft
     }
 
     fn alter(&mut self, claim: &Claim, target: &HypertableTarget, live: &Hypertable) -> Draft {
         let relation = &target.relation;
         let mut draft = Draft::default();
-        match live.time() {
-            Some(time) if time.column == target.time_column => {
-                if let Some(wanted) = target.chunk_interval {
-                    match time.partitioning {
-                        Partitioning::Range(found) if found == wanted => {}
-                        Partitioning::Range(found) => {
-                            let column = time.column.clone();
-                            let action = Action::SetChunkInterval { relation: relation.clone(), column, interval: wanted };
-                            draft.steps.push(step(claim, action, format!("chunk interval of {relation}: {found} -> {wanted}")));
-                        }
-                        Partitioning::IntegerRange(_) | Partitioning::Hash(_) => draft.block(
-                            Reason::InvalidSpec,
-                            format!(
-                                "spec.chunkInterval: {relation} is partitioned by {} in {}; this version manages time intervals only, leave chunkInterval out",
-                                time.column, time.partitioning
-                            ),
-                        ),
-                    }
-                }
-            }
-            found => {
-                // Nothing else is touched: the table may be another one than is meant, and a dimension cannot be removed.
-                let message = format!(
-                    "spec.timeColumn: {relation} is already a hypertable by {}, not by {}; TimescaleDB cannot change that, name the existing column",
-                    found.map_or("no column", |time| time.column.as_str()),
-                    target.time_column
-                );
-                return Draft::rejected(Reason::InvalidSpec, message);
+        let Some(time) = live.time().filter(|time| time.column == target.time_column) else {
+            // Nothing else is touched: the table may be another one than is meant, and a dimension cannot be removed.
+            let message = format!(
+                "spec.timeColumn: {relation} is already a hypertable by {}, not by {}; TimescaleDB cannot change that, name the existing column",
+                live.time().map_or("no column", |time| time.column.as_str()),
+                target.time_column
+            );
+            return Draft::rejected(Reason::InvalidSpec, message);
+        };
+        if let Some(ChunkInterval { span, is_default }) = target.chunk_interval {
+            match wrong_measure(relation, live, "chunkInterval", span) {
+                // A default is meant for dimensions of its measure.
+                Some(_) if is_default => {}
+                Some(Rejection { reason, message }) => draft.block(reason, message),
+                None => chunk_interval(claim, relation, live, span, &mut draft),
             }
         }
+        match (&target.integer_now, &time.partitioning) {
+            (None, _) => {}
+            (Some(wanted), Partitioning::IntegerRange(_)) => {
+                if live.integer_now.as_ref() != Some(wanted) {
+                    let found = live.integer_now.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+                    let action = Action::SetIntegerNow { relation: relation.clone(), function: wanted.clone() };
+                    draft.steps.push(step(claim, action, format!("integer now function of {relation}: {found} -> {wanted}")));
+                }
+            }
+            (Some(_), partitioning) => draft.block(
+                Reason::InvalidSpec,
+                format!("spec.integerNowFunction: {relation} is partitioned by {} in {partitioning}, not by integers; leave it out", time.column),
+            ),
+        }
         self.space(claim, target, live, &mut draft);
-        for index in &target.indexes {
-            self.index(claim, target, index, live.indexes.get(&index.name), &mut draft);
+        if let Some((reason, message)) = incompatible(target) {
+            draft.block(reason, message);
+            return draft;
+        }
+        self.chunk_skipping(claim, target, live, &mut draft);
+        tablespaces(claim, target, live, &mut draft);
+        let indexes = Indexes {
+            relation,
+            schema: &relation.schema,
+            of_aggregate: false,
+            wanted: &target.indexes,
+            live: &live.indexes,
+        };
+        self.indexes(claim, &indexes, &mut draft);
+        if let Some(job) = &target.reorder {
+            self.job(claim, relation, live, job, &mut draft);
         }
         draft
     }
@@ -142,66 +190,56 @@ impl Planner<'_> {
         }
     }
 
-    fn index(
-        &mut self,
-        claim: &Claim,
-        target: &HypertableTarget,
-        index: &IndexTarget,
-        live: Option<&Index>,
-        draft: &mut Draft,
-    ) {
+    fn chunk_skipping(&self, claim: &Claim, target: &HypertableTarget, live: &Hypertable, draft: &mut Draft) {
+        let Some(wanted) = &target.chunk_skipping else { return };
         let relation = &target.relation;
-        let create = || {
-            let action = Action::CreateIndex { relation: relation.clone(), index: index.clone() };
-            let mut step = step(claim, action, format!("index {} on {relation}: created", index.name));
-            step.long = true;
-            step
-        };
-        let Some(live) = live else {
-            draft.steps.push(create());
-            return;
-        };
-        if !live.valid {
-            let action = Action::DropInvalidIndex { relation: relation.clone(), index: index.name.clone() };
-            let change = format!("index {} on {relation}: the rest of an interrupted build is dropped", index.name);
-            draft.steps.push(step(claim, action, change));
-            draft.steps.push(create());
+        let version = self.catalog.server.extension.as_ref().map(|e| &e.version);
+        if let Some(version) = version.filter(|v| !wanted.is_empty() && !v.at_least(2, 16)) {
+            let message = format!("spec.chunkSkipping needs TimescaleDB 2.16 or later, this is {version}");
+            draft.block(Reason::UnsupportedVersion, message);
             return;
         }
-        let predicate = match &index.predicate {
-            None => None,
-            Some(text) => match self.ask(Question::Predicate { relation: relation.clone(), text: text.clone() }) {
-                Some(Answer::Predicate(Ok(text))) => Some(text),
-                Some(Answer::Predicate(Err(error))) => {
-                    draft.block(error.reason, format!("spec.indexes: {}: where: {}", index.name, error.message));
-                    return;
-                }
-                // Not known yet: the plan has a question.
-                None | Some(_) => return,
-            },
-        };
-        let wanted = wanted_index(index, predicate);
-        let same = Index { unique: live.unique, valid: live.valid, ..wanted.clone() } == *live;
-        if !same {
-            let message = format!(
-                "spec.indexes: the index {} on {relation} is {live}, the resource says {wanted}; an existing index is not replaced: give the new one another name, or drop the old one with DROP INDEX",
-                index.name
-            );
-            draft.block(Reason::InvalidSpec, message);
+        let columns = wanted.difference(&live.chunk_skipping).map(|column| (column, true));
+        let columns = columns.chain(live.chunk_skipping.difference(wanted).map(|column| (column, false)));
+        for (column, enabled) in columns {
+            let what = if enabled { "enabled" } else { "disabled" };
+            let change = format!("chunk skipping of {relation} by {column}: {what}");
+            let action = Action::SetChunkSkipping { relation: relation.clone(), column: column.clone(), enabled };
+            draft.steps.push(step(claim, action, change));
         }
     }
 }
 
-/// The index as the catalog will show it, with its predicate as the server prints it.
-pub(super) fn wanted_index(index: &IndexTarget, predicate: Option<String>) -> Index {
-    Index {
-        method: "btree".to_owned(),
-        columns: index.keys(),
-        include: index.include.iter().map(|c| c.as_str().to_owned()).collect(),
-        predicate,
-        unique: false,
-        valid: true,
+/// Adds the steps that attach the tablespaces wanted and detach the others.
+fn tablespaces(claim: &Claim, target: &HypertableTarget, live: &Hypertable, draft: &mut Draft) {
+    let Some(wanted) = &target.tablespaces else { return };
+    let relation = &target.relation;
+    for tablespace in wanted.iter().filter(|t| !live.tablespaces.contains(t)) {
+        let action = Action::AttachTablespace { relation: relation.clone(), tablespace: tablespace.clone() };
+        draft.steps.push(step(claim, action, format!("tablespaces of {relation}: {tablespace} attached")));
     }
+    for tablespace in live.tablespaces.iter().filter(|t| !wanted.contains(t)) {
+        let action = Action::DetachTablespace { relation: relation.clone(), tablespace: tablespace.clone() };
+        draft.steps.push(step(claim, action, format!("tablespaces of {relation}: {tablespace} detached")));
+    }
+}
+
+/// Types of an integer time column.
+const INTEGERS: [&str; 3] = ["smallint", "integer", "bigint"];
+
+fn by_integer(target: &HypertableTarget, table: &Table) -> bool {
+    table.columns.get(&target.time_column).is_some_and(|type_| INTEGERS.contains(&type_.as_str()))
+}
+
+/// Adds the step that sets the range of chunks made from now on, where it is another.
+pub(super) fn chunk_interval(claim: &Claim, relation: &Relation, live: &Hypertable, wanted: Span, draft: &mut Draft) {
+    let found = live.chunk_interval();
+    if found == Some(wanted) {
+        return;
+    }
+    let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
+    let action = Action::SetChunkInterval { relation: relation.clone(), interval: wanted };
+    draft.steps.push(step(claim, action, format!("chunk interval of {relation}: {found} -> {wanted}")));
 }
 
 /// Why the table cannot become this hypertable.
@@ -223,9 +261,27 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
     let Some(time_type) = table.columns.get(&target.time_column) else {
         return Some((Reason::InvalidSpec, missing_column("timeColumn", &target.time_column, target, table)));
     };
-    if !matches!(time_type.as_str(), "timestamp with time zone" | "timestamp without time zone" | "date") {
+    let is_time = matches!(time_type.as_str(), "timestamp with time zone" | "timestamp without time zone" | "date");
+    if !is_time && !INTEGERS.contains(&time_type.as_str()) {
         let message = format!(
-            "spec.timeColumn: {} of {relation} is of type {time_type}; timestamptz, timestamp or date is needed",
+            "spec.timeColumn: {} of {relation} is of type {time_type}; timestamptz, timestamp, date or an integer is needed",
+            target.time_column
+        );
+        return Some((Reason::InvalidSpec, message));
+    }
+    if is_time && target.integer_now.is_some() {
+        let message = format!(
+            "spec.integerNowFunction: {} of {relation} is of type {time_type}, not an integer; leave it out",
+            target.time_column
+        );
+        return Some((Reason::InvalidSpec, message));
+    }
+    if let Some(ChunkInterval { span, is_default: false }) = target.chunk_interval
+        && matches!(span, Span::Time(_)) != is_time
+    {
+        let needed = if is_time { "an interval such as \"1 day\"" } else { "a number of its units, without quotes" };
+        let message = format!(
+            "spec.chunkInterval: {} of {relation} is of type {time_type}, which {span} does not fit; write {needed}",
             target.time_column
         );
         return Some((Reason::InvalidSpec, message));
@@ -245,6 +301,9 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         }
     }
     let partitioning = || std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column));
+    if let Some(refusal) = incompatible(target) {
+        return Some(refusal);
+    }
     for (index, columns) in &table.unique_indexes {
         let missing: Vec<_> =
             partitioning().filter(|c| !columns.iter().any(|held| held == c.as_str())).map(SqlName::as_str).collect();
@@ -268,6 +327,23 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         return Some((Reason::TableNotEmpty, message));
     }
     None
+}
+
+/// Why a unique index of the list cannot be on this hypertable.
+fn incompatible(target: &HypertableTarget) -> Option<(Reason, String)> {
+    let partitioning = || std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column));
+    target.indexes.iter().filter(|index| index.unique).find_map(|index| {
+        let missing: Vec<_> = partitioning().filter(|c| !index.columns.iter().any(|held| held.column == **c)).map(SqlName::as_str).collect();
+        (!missing.is_empty()).then(|| {
+            let message = format!(
+                "spec.indexes: the unique index {} lacks the partitioning column{} {}: TimescaleDB needs every partitioning column in every unique index; add to columns",
+                index.name,
+                if missing.len() == 1 { "" } else { "s" },
+                missing.join(", "),
+            );
+            (Reason::IncompatibleIndex, message)
+        })
+    })
 }
 
 fn missing_column(field: &str, column: &SqlName, target: &HypertableTarget, table: &Table) -> String {

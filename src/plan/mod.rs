@@ -10,9 +10,11 @@
 mod aggregate;
 mod compression;
 mod hypertable;
+mod index;
 mod interlocks;
 mod policy;
 pub mod project;
+mod rebuild;
 mod retention;
 pub mod step;
 
@@ -28,10 +30,10 @@ use crate::{
     api::{
         status::Reason,
         timescale_database::Mode,
-        types::{Interval, Relation},
+        types::{Interval, Relation, Span},
     },
     catalog::{Answer, Answers, Catalog, Hypertable, Partitioning, Question, Server},
-    desired::{Claim, Desired, Intent, PlanDigest, Rejection, Release, ResourceId, Rules, Target},
+    desired::{Claim, ClaimId, Desired, Intent, PlanDigest, Rejection, Release, Rules, Target},
     sql,
 };
 use step::{Action, Hazard, HeldPlan, Plan, Step, Verdict};
@@ -53,7 +55,7 @@ pub struct Inputs<'a> {
     /// The answers to questions asked so far.
     pub answers: &'a Answers,
     /// Claims with a long step under way, and which; they are left alone until it ends.
-    pub running: &'a BTreeMap<ResourceId, String>,
+    pub running: &'a BTreeMap<ClaimId, String>,
 }
 
 /// What leads from the catalog to what is desired. While the plan has questions it must not be applied; plan again with
@@ -63,6 +65,9 @@ pub fn plan(inputs: Inputs<'_>) -> Plan {
         Planner { inputs, catalog: Cow::Borrowed(inputs.catalog), plan: Plan::default(), creators: BTreeMap::new() };
     for (id, rejection) in &inputs.desired.rejected {
         planner.plan.verdicts.insert(id.clone(), Verdict::Rejected(rejection.clone()));
+    }
+    for (id, by) in &inputs.desired.overridden {
+        planner.plan.verdicts.insert(id.clone(), Verdict::Overridden(by.clone()));
     }
     // Releases first: what is let go of must not stand in the way of what is wanted.
     let is_release = |claim: &&Claim| matches!(claim.intent, Intent::Release(_));
@@ -84,6 +89,8 @@ struct Draft {
     warnings: Vec<String>,
     /// The steps lose data beyond the guard. Each text is a fact the approval depends on besides the statements.
     needs_approval: Vec<String>,
+    /// What an approval is for, where that is not the statements.
+    digest_basis: Option<String>,
 }
 
 impl Draft {
@@ -107,7 +114,7 @@ struct Planner<'a> {
     catalog: Cow<'a, Catalog>,
     plan: Plan,
     /// Relations that steps of this plan create, and for whom.
-    creators: BTreeMap<Relation, ResourceId>,
+    creators: BTreeMap<Relation, ClaimId>,
 }
 
 impl Planner<'_> {
@@ -118,7 +125,7 @@ impl Planner<'_> {
         }
         let draft = match &claim.intent {
             Intent::Release(release) => self.release(claim, release),
-            Intent::Ensure(target) => match gate(&self.catalog.server, target) {
+            Intent::Ensure(target) => match gate(&self.catalog.server, target, self.inputs.rules.mode) {
                 Some(verdict) => Draft::blocked(verdict),
                 None => self.ensure(claim, target),
             },
@@ -149,7 +156,8 @@ impl Planner<'_> {
         let step = match release {
             Release::Nothing => return released(),
             Release::RemovePolicy(kind, relation) => {
-                let Some(job) = self.policy_host(relation).and_then(|id| self.catalog.job(*kind, id)) else {
+                let host = self.catalog.host(relation).map(|hypertable| hypertable.id);
+                let Some(job) = host.and_then(|id| self.catalog.job(*kind, id)) else {
                     return released();
                 };
                 let action = Action::RemovePolicy { relation: relation.clone(), kind: *kind };
@@ -159,9 +167,7 @@ impl Planner<'_> {
                 let Some(live) = self.catalog.aggregates.get(relation) else {
                     return released();
                 };
-                if let Some((reader, _)) =
-                    self.catalog.aggregates.iter().find(|(_, a)| a.source_id == live.hypertable_id)
-                {
+                if let Some((reader, _)) = self.catalog.readers(live.hypertable.id).next() {
                     let message = format!(
                         "the continuous aggregate {reader} reads {relation}; delete it first, or set spec.deletionPolicy: Retain to leave {relation} in the database"
                     );
@@ -182,14 +188,8 @@ impl Planner<'_> {
         let Intent::Release(Release::DropAggregate(relation)) = &claim.intent else {
             return 0;
         };
-        let by_id = |id| self.catalog.aggregates.values().find(|a| a.hypertable_id == id);
+        let by_id = |id| self.catalog.aggregates.values().find(|a| a.hypertable.id == id);
         std::iter::successors(self.catalog.aggregates.get(relation), |a| by_id(a.source_id)).count()
-    }
-
-    /// The hypertable that the policies of a relation are on: its own, or the one behind an aggregate.
-    fn policy_host(&self, relation: &Relation) -> Option<i32> {
-        let hypertable = self.catalog.hypertables.get(relation).map(|h| h.id);
-        hypertable.or_else(|| self.catalog.aggregates.get(relation).map(|a| a.hypertable_id))
     }
 
     /// The answer to a question, or a note that it must be asked.
@@ -202,7 +202,7 @@ impl Planner<'_> {
     }
 
     fn conclude(&mut self, claim: &Claim, draft: Draft) {
-        let Draft { steps, blocked, warnings, needs_approval } = draft;
+        let Draft { steps, blocked, warnings, needs_approval, digest_basis } = draft;
         let id = claim.id.clone();
         if !warnings.is_empty() {
             self.plan.warnings.insert(id.clone(), warnings);
@@ -212,11 +212,11 @@ impl Planner<'_> {
         let verdict = match blocked {
             None if steps.is_empty() => Verdict::InSync,
             None if held => {
-                let held = self.hold(claim, &steps, &needs_approval);
+                let held = self.hold(claim, &steps, &needs_approval, digest_basis);
                 if observe {
                     self.project(&id, &steps);
                     Verdict::Drifted(held)
-                } else if claim.approval.as_ref() == Some(&held.digest) {
+                } else if claim.approvals.contains(&held.digest) {
                     self.accept(&id, steps);
                     Verdict::Pending
                 } else {
@@ -237,12 +237,12 @@ impl Planner<'_> {
         self.plan.verdicts.insert(id, verdict);
     }
 
-    fn accept(&mut self, id: &ResourceId, steps: Vec<Step>) {
+    fn accept(&mut self, id: &ClaimId, steps: Vec<Step>) {
         self.project(id, &steps);
         self.plan.steps.extend(steps);
     }
 
-    fn project(&mut self, id: &ResourceId, steps: &[Step]) {
+    fn project(&mut self, id: &ClaimId, steps: &[Step]) {
         for step in steps {
             if let Action::CreateHypertable { relation, .. } | Action::CreateAggregate { relation, .. } = &step.action {
                 self.creators.insert(relation.clone(), id.clone());
@@ -253,7 +253,7 @@ impl Planner<'_> {
 
     /// What people see of steps that are not taken, with the digest that approves them. The digest covers the statements
     /// and the facts they were decided on, so an approval dies with the plan that it approved.
-    fn hold(&self, claim: &Claim, steps: &[Step], facts: &[String]) -> HeldPlan {
+    fn hold(&self, claim: &Claim, steps: &[Step], facts: &[String], basis: Option<String>) -> HeldPlan {
         let mut statements = Vec::new();
         if let Some(extension) = &self.catalog.server.extension {
             for step in steps {
@@ -261,7 +261,8 @@ impl Planner<'_> {
             }
         }
         let mut hash = Sha256::new();
-        for text in statements.iter().chain(facts) {
+        let basis = basis.map(|basis| vec![basis]);
+        for text in basis.as_ref().unwrap_or(&statements).iter().chain(facts) {
             hash.update(text.as_bytes());
             hash.update([0]);
         }
@@ -272,7 +273,7 @@ impl Planner<'_> {
         }
         let digest = PlanDigest(digest);
         HeldPlan {
-            stale_approval: claim.approval.clone().filter(|approval| *approval != digest),
+            stale_approval: claim.approvals.iter().find(|approval| **approval != digest).cloned(),
             digest,
             changes: steps.iter().map(|step| step.change.clone()).collect(),
             hazards: steps.iter().flat_map(|step| step.hazards.iter().map(ToString::to_string)).collect(),
@@ -281,50 +282,61 @@ impl Planner<'_> {
     }
 
     /// Which steps of this plan must come before a step on this relation.
-    fn after(&self, relation: &Relation) -> Vec<ResourceId> {
+    fn after(&self, relation: &Relation) -> Vec<ClaimId> {
         self.creators.get(relation).cloned().into_iter().collect()
-    }
-
-    /// The refresh windows in force or wanted over the hypertable with this id: aggregate, start offset, time between runs.
-    /// An aggregate may have several refresh policies: each of them can erase history.
-    fn refresh_windows(&self, source_id: i32) -> Vec<RefreshWindow> {
-        refresh_windows(&self.catalog, source_id)
     }
 
     /// The steps of this plan that make room between a retention policy and the refresh windows over the same rows: when
     /// one of them fails, what needs the room must not be done.
-    fn after_room(&self, makes_room: impl Fn(&Action) -> bool) -> impl Iterator<Item = ResourceId> {
+    fn after_room(&self, makes_room: impl Fn(&Action) -> bool) -> impl Iterator<Item = ClaimId> {
         let claims: BTreeSet<_> =
             self.plan.steps.iter().filter(|step| makes_room(&step.action)).map(|step| step.claim.clone()).collect();
         claims.into_iter()
     }
 }
 
-/// Why a policy with an age in time cannot be on this hypertable.
-fn not_by_time(relation: &Relation, live: &Hypertable, field: &str) -> Option<Draft> {
-    let time = live.time().filter(|time| !matches!(time.partitioning, Partitioning::Range(_)))?;
-    let message = format!(
-        "spec.{field}: {relation} is partitioned by {} in {}; this version manages time intervals only",
-        time.column, time.partitioning
-    );
-    Some(Draft::rejected(Reason::InvalidSpec, message))
+/// Why a policy that goes by this span cannot be on this hypertable: time and integers do not mix.
+fn wrong_measure(relation: &Relation, live: &Hypertable, field: &str, span: Span) -> Option<Rejection> {
+    let time = live.time()?;
+    let (fits, needed) = match time.partitioning {
+        Partitioning::Range(_) => (matches!(span, Span::Time(_)), "an interval such as \"7 days\""),
+        Partitioning::IntegerRange(_) => (matches!(span, Span::Integer(_)), "a number of its units, without quotes"),
+        Partitioning::Hash(_) => (true, ""),
+    };
+    let message = || {
+        format!(
+            "spec.{field}: {relation} is partitioned by {} in {}, which {span} does not fit; write {needed}",
+            time.column, time.partitioning
+        )
+    };
+    (!fits).then(|| Rejection::new(Reason::InvalidSpec, message()))
+}
+
+/// Why a policy cannot run on an integer hypertable that has no function to say what time it is now.
+fn no_clock(relation: &Relation, live: &Hypertable) -> Option<Rejection> {
+    let by_integer = matches!(live.time()?.partitioning, Partitioning::IntegerRange(_));
+    (by_integer && live.integer_now.is_none()).then(|| {
+        let message = format!(
+            "{relation} is partitioned by integers and has no function that says what time it is now; set spec.integerNowFunction of its Hypertable, or run set_integer_now_func"
+        );
+        Rejection::new(Reason::InvalidSpec, message)
+    })
 }
 
 fn refresh_windows(catalog: &Catalog, source_id: i32) -> Vec<RefreshWindow> {
-    let on_source = catalog.aggregates.iter().filter(|(_, a)| a.source_id == source_id);
-    let windows = on_source.flat_map(|(relation, aggregate)| {
-        let jobs = catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable_id);
+    let windows = catalog.readers(source_id).flat_map(|(relation, aggregate)| {
+        let jobs = catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
         jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
     });
     windows.collect()
 }
 
 /// The part of a refresh policy that interlocks with other policies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct RefreshWindow {
     aggregate: Relation,
     /// `None`: from the beginning.
-    start_offset: Option<Interval>,
+    start_offset: Option<Span>,
     every: Option<Interval>,
 }
 
@@ -357,8 +369,8 @@ fn writable(server: &Server) -> Option<Rejection> {
     None
 }
 
-/// Why nothing can be managed on this server, if so.
-pub fn unusable(server: &Server) -> Option<Rejection> {
+/// Why nothing can be managed on this server, if so. In `Observe` mode it need not accept writes.
+pub fn unusable(server: &Server, mode: Mode) -> Option<Rejection> {
     if server.version_num < MINIMUM_POSTGRES {
         let found = server.postgres_version();
         let message = format!("the server is PostgreSQL {found}; 14 or later is needed");
@@ -374,13 +386,16 @@ pub fn unusable(server: &Server) -> Option<Rejection> {
             format!("the extension timescaledb is version {}; {major}.{minor} or later is needed", extension.version);
         return Some(Rejection::new(Reason::UnsupportedVersion, message));
     }
-    writable(server)
+    match mode {
+        Mode::Enforce => writable(server),
+        Mode::Observe => None,
+    }
 }
 
 /// Why this target cannot be managed on this server.
-fn gate(server: &Server, target: &Target) -> Option<Verdict> {
+fn gate(server: &Server, target: &Target, mode: Mode) -> Option<Verdict> {
     let community = match target {
-        Target::Hypertable(_) => false,
+        Target::Hypertable(target) => target.reorder.is_some(),
         Target::Aggregate(_) | Target::Compression(_) | Target::Retention(_) => true,
     };
     let unlicensed = || {
@@ -389,5 +404,5 @@ fn gate(server: &Server, target: &Target) -> Option<Verdict> {
             Rejection::new(Reason::LicenseRequired, message)
         })
     };
-    unusable(server).or_else(unlicensed).map(Verdict::Rejected)
+    unusable(server, mode).or_else(unlicensed).map(Verdict::Rejected)
 }

@@ -1,29 +1,35 @@
 //! The diff of a policy's job, the same for every kind of policy.
 
+use std::cmp::Ordering;
+
 use crate::{
     api::{
         status::Reason,
-        types::{Interval, Relation},
+        types::{Relation, Span},
     },
-    catalog::{Catalog, Job, Policy, PolicyKind},
-    desired::{Claim, JobTarget, ResourceId},
+    catalog::{Age, Catalog, Dimension, Hypertable, IntegerType, Job, Policy, PolicyKind},
+    desired::{Claim, ClaimId, JobTarget},
 };
 
 use super::{
-    Draft, Planner, step,
-    step::{Action, JobChanges, NewJob},
+    Draft, Planner, Step, interlocks, step,
+    step::{Action, JobChanges, NewJob, NewPolicy},
 };
 
 impl Planner<'_> {
     /// Adds the step that makes the job of this policy as wanted, if one is needed.
-    pub(super) fn job(&self, claim: &Claim, relation: &Relation, host: i32, wanted: &JobTarget, draft: &mut Draft) {
+    pub(super) fn job(
+        &self,
+        claim: &Claim,
+        relation: &Relation,
+        host: &Hypertable,
+        wanted: &JobTarget,
+        draft: &mut Draft,
+    ) {
         let kind = wanted.policy.kind();
         let after = self.after(relation);
-        let Some(live) = self.catalog.job(kind, host) else {
-            let action =
-                Action::AddPolicy { relation: relation.clone(), policy: wanted.policy.clone(), job: new_job(wanted) };
-            let change = format!("{kind} of {relation}: added, {}", wanted.policy);
-            draft.steps.push(super::Step { after, ..step(claim, action, change) });
+        let Some(live) = self.catalog.job(kind, host.id) else {
+            draft.steps.push(Step { after, ..added(claim, relation, wanted, host.time()) });
             return;
         };
         if live.gave_up && !wanted.paused {
@@ -33,7 +39,19 @@ impl Planner<'_> {
             );
             draft.block(Reason::JobFailed, message);
         }
-        let (changes, texts) = job_changes(live, wanted);
+        let (changes, mut texts) = job_changes(live, wanted);
+        if let Some(why) = must_be_replaced(live, host, wanted) {
+            texts.push(why);
+            let new = NewPolicy {
+                policy: wanted.policy.over(&live.policy),
+                job: replacing_job(live, wanted),
+                integers: integers(host.time()),
+            };
+            let action = Action::ReplacePolicy { relation: relation.clone(), new };
+            let change = format!("{kind} of {relation} (job {}): replaced, {}", live.id, texts.join(", "));
+            draft.steps.push(Step { after, ..step(claim, action, change) });
+            return;
+        }
         if changes.is_empty() {
             return;
         }
@@ -45,30 +63,101 @@ impl Planner<'_> {
             kind,
             changes,
         };
-        draft.steps.push(super::Step { after, ..step(claim, action, change) });
+        draft.steps.push(Step { after, ..step(claim, action, change) });
     }
 
     /// The age from which a live retention job drops chunks now: none while it is paused.
-    pub(super) fn retention_in_force(&self, host: i32) -> Option<Interval> {
+    pub(super) fn retention_in_force(&self, host: i32) -> Option<Age> {
         retention_in_force(&self.catalog, host)
     }
 
     /// The steps of this plan that must have ended the retention on this hypertable before it may be refreshed from this
     /// start.
-    pub(super) fn after_retention(&self, host: i32, start_offset: Option<Interval>) -> Vec<ResourceId> {
-        let observed = retention_in_force(self.inputs.catalog, host);
-        if observed.is_none_or(|found| start_offset.is_some_and(|start| start < found)) {
+    pub(super) fn after_retention(&self, host: i32, start_offset: Option<Span>) -> Vec<ClaimId> {
+        let chunk =
+            self.catalog.name_of(host).and_then(|name| self.catalog.host(name)).and_then(Hypertable::chunk_interval);
+        let observed = retention_in_force(self.inputs.catalog, host).and_then(|age| interlocks::reach(age, chunk));
+        let room = |found: Span| start_offset.is_some_and(|start| start.partial_cmp(&found) == Some(Ordering::Less));
+        if observed.is_none_or(room) {
             return Vec::new();
         }
-        let ends = |action: &Action| matches!(action, Action::RemovePolicy { relation, kind: PolicyKind::Retention } if self.policy_host(relation) == Some(host));
+        let on_host = |relation: &Relation| self.catalog.host(relation).is_some_and(|h| h.id == host);
+        let ends = |action: &Action| matches!(action, Action::RemovePolicy { relation, kind: PolicyKind::Retention } if on_host(relation));
         self.after_room(ends).collect()
     }
 }
 
-fn retention_in_force(catalog: &Catalog, host: i32) -> Option<Interval> {
+fn retention_in_force(catalog: &Catalog, host: i32) -> Option<Age> {
     match catalog.job(PolicyKind::Retention, host) {
-        Some(Job { scheduled: true, policy: Policy::Retention { drop_after }, .. }) => *drop_after,
+        Some(Job { scheduled: true, policy: Policy::Retention { after }, .. }) => *after,
         _ => None,
+    }
+}
+
+/// The step that adds a policy.
+pub(super) fn added(claim: &Claim, relation: &Relation, wanted: &JobTarget, time: Option<&Dimension>) -> Step {
+    let (kind, policy) = (wanted.policy.kind(), wanted.policy.clone());
+    let change = format!("{kind} of {relation}: added, {policy}");
+    let new = NewPolicy { policy, job: new_job(wanted), integers: integers(time) };
+    step(claim, Action::AddPolicy { relation: relation.clone(), new }, change)
+}
+
+pub(super) fn integers(time: Option<&Dimension>) -> IntegerType {
+    time.map_or(IntegerType::Bigint, Dimension::integer_type)
+}
+
+/// Why the job cannot be altered in place.
+fn must_be_replaced(live: &Job, host: &Hypertable, wanted: &JobTarget) -> Option<String> {
+    if let Some(other) = live.config_hypertable_id.filter(|id| *id != live.hypertable_id) {
+        return Some(format!("its config names hypertable {other} instead of {}", live.hypertable_id));
+    }
+    // Before 2.25.2 a job stays with the role that the table was taken from, and then fails (timescaledb#9290).
+    if let (Some(runs_as), Some(owner)) = (&live.owner, &host.owner)
+        && runs_as != owner
+    {
+        return Some(format!("it runs as {runs_as}, the owner is {owner}"));
+    }
+    // alter_job cannot change how the age is measured before 2.26.3 (timescaledb#9446).
+    let measure = |policy: &Policy| match policy {
+        Policy::Compression { after } | Policy::Retention { after } => {
+            after.map(|age| matches!(age, Age::CreatedBefore(_)))
+        }
+        Policy::Refresh { .. } | Policy::Reorder { .. } => Some(false),
+    };
+    (measure(&live.policy) != measure(&wanted.policy)).then(|| "another measure of age".to_owned())
+}
+
+/// The job that takes the place of a live one: as wanted, and where nothing is wanted as the live one is.
+pub(super) fn replacing_job(live: &Job, wanted: &JobTarget) -> NewJob {
+    let kept = kept_job(live);
+    let new = new_job(wanted);
+    NewJob {
+        schedule_interval: new.schedule_interval.or(kept.schedule_interval),
+        initial_start: new.initial_start.or(kept.initial_start),
+        timezone: new.timezone.or(kept.timezone),
+        rest: JobChanges {
+            max_runtime: new.rest.max_runtime.or(kept.rest.max_runtime),
+            max_retries: new.rest.max_retries.or(kept.rest.max_retries),
+            retry_period: new.rest.retry_period.or(kept.rest.retry_period),
+            scheduled: new.rest.scheduled.or(live.gave_up.then_some(false)),
+            ..JobChanges::default()
+        },
+    }
+}
+
+/// A job like a live one.
+pub(super) fn kept_job(live: &Job) -> NewJob {
+    NewJob {
+        schedule_interval: Some(live.schedule_interval),
+        initial_start: live.initial_start.filter(|_| live.fixed_schedule),
+        timezone: live.timezone.clone().filter(|_| live.fixed_schedule),
+        rest: JobChanges {
+            max_runtime: Some(live.max_runtime),
+            max_retries: Some(live.max_retries),
+            retry_period: Some(live.retry_period),
+            scheduled: (!live.scheduled).then_some(false),
+            ..JobChanges::default()
+        },
     }
 }
 
@@ -111,9 +200,10 @@ fn job_changes(live: &Job, wanted: &JobTarget) -> (JobChanges, Vec<String>) {
     } = wanted;
     let mut changes = JobChanges::default();
     let mut texts = Vec::new();
-    if live.policy != *policy {
+    let policy = policy.over(&live.policy);
+    if live.policy != policy || !live.unreadable.is_empty() {
         texts.push(format!("{} -> {policy}", live.policy));
-        changes.policy = Some(policy.clone());
+        changes.policy = Some(policy);
     }
     changes.schedule_interval =
         differs("schedule interval", &live.schedule_interval, schedule_interval.as_ref(), &mut texts);

@@ -4,17 +4,17 @@
 //! as the projected one does.
 
 use crate::{
-    api::types::{Interval, Relation},
+    api::types::{Interval, Relation, Span},
     catalog::{
-        Aggregate, Answer, Answers, Catalog, Columnstore, Dimension, Hypertable, Index, Job, Partitioning, Policy,
-        PolicyKind, Question,
+        Aggregate, Answer, Answers, Catalog, Columnstore, Dimension, Hypertable, Index, Job, Partitioning, PolicyKind,
+        Question,
     },
     desired::IndexTarget,
 };
 
 use super::{
-    hypertable::wanted_index,
-    step::{Action, JobChanges, NewJob},
+    index::wanted_index,
+    step::{Action, JobChanges, NewPolicy, Swap},
 };
 
 /// Carries out the action on the catalog. What the database would refuse changes nothing.
@@ -24,49 +24,95 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
             relation,
             time_column,
             chunk_interval,
+            integer_now,
             space,
             default_indexes: _,
             indexes,
+            comment,
             migrate_data: _,
         } => {
-            let range = chunk_interval.unwrap_or(Interval::from_days(7));
-            let mut dimensions =
-                vec![Dimension { column: time_column.clone(), partitioning: Partitioning::Range(range) }];
-            dimensions.extend(
-                space
-                    .iter()
-                    .map(|(column, n)| Dimension { column: column.clone(), partitioning: Partitioning::Hash(*n) }),
-            );
-            let indexes =
-                indexes.iter().map(|index| (index.name.clone(), printed_index(relation, index, answers))).collect();
-            let id = unused_id(catalog);
-            catalog.hypertables.insert(relation.clone(), Hypertable { id, dimensions, columnstore: None, indexes });
+            let range = partitioning(chunk_interval.unwrap_or(Span::Time(Interval::from_days(7))));
+            let mut dimensions = vec![Dimension { column: time_column.clone(), type_: None, partitioning: range }];
+            dimensions.extend(space.iter().map(|(column, n)| Dimension {
+                column: column.clone(),
+                type_: None,
+                partitioning: Partitioning::Hash(*n),
+            }));
+            let indexes = indexes
+                .iter()
+                .map(|index| (index.name.clone(), printed_index(relation, index, Some(comment), answers)))
+                .collect();
+            let (id, integer_now) = (unused_id(catalog), integer_now.clone());
+            let made = Hypertable { id, dimensions, integer_now, indexes, ..Hypertable::default() };
+            catalog.hypertables.insert(relation.clone(), made);
         }
-        Action::SetChunkInterval { relation, column, interval } => {
-            set_partitioning(catalog, relation, column, Partitioning::Range(*interval));
+        Action::SetChunkInterval { relation, interval } => {
+            if let Some(time) = catalog.host_mut(relation).and_then(|h| h.dimensions.first_mut()) {
+                time.partitioning = partitioning(*interval);
+            }
+        }
+        Action::SetIntegerNow { relation, function } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.integer_now = Some(function.clone());
+            }
+        }
+        Action::SetChunkSkipping { relation, column, enabled } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                if *enabled {
+                    hypertable.chunk_skipping.insert(column.clone());
+                } else {
+                    hypertable.chunk_skipping.remove(column);
+                }
+            }
+        }
+        Action::AttachTablespace { relation, tablespace } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.tablespaces.push(tablespace.clone());
+            }
+        }
+        Action::DetachTablespace { relation, tablespace } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.tablespaces.retain(|found| found != tablespace);
+            }
         }
         Action::SetPartitions { relation, column, partitions } => {
-            set_partitioning(catalog, relation, column, Partitioning::Hash(*partitions));
+            let dimensions = catalog.host_mut(relation).map(|h| &mut h.dimensions);
+            if let Some(dimension) = dimensions.and_then(|d| d.iter_mut().find(|d| d.column == *column)) {
+                dimension.partitioning = Partitioning::Hash(*partitions);
+            }
         }
         Action::AddDimension { relation, column, partitions } => {
-            if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
+            if let Some(hypertable) = catalog.host_mut(relation) {
                 let partitioning = Partitioning::Hash(*partitions);
-                hypertable.dimensions.push(Dimension { column: column.clone(), partitioning });
+                hypertable.dimensions.push(Dimension { column: column.clone(), type_: None, partitioning });
             }
         }
-        Action::CreateIndex { relation, index } => {
-            let printed = printed_index(relation, index, answers);
-            if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
-                hypertable.indexes.entry(index.name.clone()).or_insert(printed);
+        Action::BuildIndex { relation, name, index, comment } => {
+            let printed = printed_index(relation, index, comment.as_ref(), answers);
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.indexes.entry(name.clone()).or_insert(printed);
             }
         }
-        Action::DropInvalidIndex { relation, index } => {
-            if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
+        Action::PlaceIndex { relation, from, index, comment } => {
+            let printed = printed_index(relation, index, Some(comment), answers);
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.indexes.remove(from);
+                hypertable.indexes.insert(index.name.clone(), printed);
+            }
+        }
+        Action::CreateIndex { relation, schema: _, index, replaces: _, comment } => {
+            let printed = printed_index(relation, index, Some(comment), answers);
+            if let Some(hypertable) = catalog.host_mut(relation) {
+                hypertable.indexes.insert(index.name.clone(), printed);
+            }
+        }
+        Action::DropIndex { relation, schema: _, index } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
                 hypertable.indexes.remove(index);
             }
         }
-        Action::SetCompression { relation, segment_by, order_by } => {
-            if let Some(hypertable) = catalog.hypertables.get_mut(relation) {
+        Action::SetCompression { relation, object: _, segment_by, order_by, sparse_indexes, merge_interval } => {
+            if let Some(hypertable) = catalog.host_mut(relation) {
                 let settings = hypertable.columnstore.get_or_insert_with(Columnstore::default);
                 if segment_by.is_some() {
                     settings.segment_by.clone_from(segment_by);
@@ -74,47 +120,93 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
                 if order_by.is_some() {
                     settings.order_by.clone_from(order_by);
                 }
+                if sparse_indexes.is_some() {
+                    settings.sparse_indexes.clone_from(sparse_indexes);
+                }
+                if let Some(interval) = merge_interval {
+                    hypertable.merge_interval = Some(*interval).filter(|interval| interval.is_positive());
+                }
             }
         }
-        Action::AddPolicy { relation, policy, job } => add_policy(catalog, relation, policy, job),
+        Action::AddPolicy { relation, new } => add_policy(catalog, relation, new),
         Action::AlterPolicy { job_id, changes, .. } => {
             if let Some(job) = catalog.jobs.iter_mut().find(|job| job.id == *job_id) {
                 alter(job, changes);
             }
         }
-        Action::RemovePolicy { relation, kind } => {
-            if let Some(host) = policy_host(catalog, relation) {
-                catalog.jobs.retain(|job| job.hypertable_id != host || job.policy.kind() != *kind);
-            }
+        Action::ReplacePolicy { relation, new } => {
+            remove_policy(catalog, relation, new.policy.kind());
+            add_policy(catalog, relation, new);
         }
-        Action::CreateAggregate { relation, query, materialized_only } => {
+        Action::RemovePolicy { relation, kind } => remove_policy(catalog, relation, *kind),
+        Action::CreateAggregate { relation, query, materialized_only, create_group_indexes: _, comment } => {
             let question =
                 Question::Definition { aggregate: relation.clone(), query: query.clone(), fingerprint: None };
-            let source = match answers.get(&question) {
-                Some(Answer::Definition(Ok(definition))) => {
-                    definition.sources.iter().find_map(|s| policy_host(catalog, s))
-                }
-                _ => None,
+            let sources = match answers.get(&question) {
+                Some(Answer::Definition(Ok(definition))) => definition.sources.clone(),
+                _ => Vec::new(),
             };
+            let source = sources.iter().find_map(|source| catalog.host(source));
+            let (source_id, dimensions) = source.map_or((0, Vec::new()), |s| (s.id, s.dimensions.clone()));
+            let dimensions = dimensions.into_iter().take(1).collect();
             let aggregate = Aggregate {
-                hypertable_id: unused_id(catalog),
-                source_id: source.unwrap_or(0),
+                hypertable: Hypertable { id: unused_id(catalog), dimensions, ..Hypertable::default() },
+                materialization: None,
+                source_id,
                 materialized_only: materialized_only.unwrap_or(true),
                 fingerprint: query.clone(),
                 bucket: None,
+                comment: comment.clone(),
             };
             catalog.aggregates.insert(relation.clone(), aggregate);
         }
+        Action::FillAggregate { relation: _ } => {}
+        Action::SwapAggregate(swap) => swap_aggregate(catalog, swap),
         Action::SetMaterializedOnly { relation, materialized_only } => {
             if let Some(aggregate) = catalog.aggregates.get_mut(relation) {
                 aggregate.materialized_only = *materialized_only;
             }
         }
-        Action::DropAggregate { relation } => {
-            if let Some(aggregate) = catalog.aggregates.remove(relation) {
-                catalog.jobs.retain(|job| job.hypertable_id != aggregate.hypertable_id);
-            }
-        }
+        Action::DropAggregate { relation } => drop_aggregate(catalog, relation),
+    }
+}
+
+const fn partitioning(span: Span) -> Partitioning {
+    match span {
+        Span::Time(interval) => Partitioning::Range(interval),
+        Span::Integer(units) => Partitioning::IntegerRange(units),
+    }
+}
+
+fn drop_aggregate(catalog: &mut Catalog, relation: &Relation) {
+    if let Some(aggregate) = catalog.aggregates.remove(relation) {
+        catalog.jobs.retain(|job| job.hypertable_id != aggregate.hypertable.id);
+    }
+}
+
+fn swap_aggregate(catalog: &mut Catalog, swap: &Swap) {
+    let Swap { relation, replacement, replaced, replaced_comment, comment, columnstore, .. } = swap;
+    let (Some(mut new), Some(mut old)) = (catalog.aggregates.remove(replacement), catalog.aggregates.remove(relation))
+    else {
+        return;
+    };
+    new.comment.clone_from(comment);
+    new.hypertable.columnstore.clone_from(columnstore);
+    new.hypertable.merge_interval = swap.merge_interval;
+    if let (Some(span), Some(time)) = (swap.chunk_interval, new.hypertable.dimensions.first_mut()) {
+        time.partitioning = partitioning(span);
+    }
+    old.comment = Some(replaced_comment.clone());
+    catalog.aggregates.insert(relation.clone(), new);
+    catalog.aggregates.insert(replaced.clone(), old);
+    for policy in &swap.policies {
+        add_policy(catalog, relation, policy);
+    }
+}
+
+fn remove_policy(catalog: &mut Catalog, relation: &Relation, kind: PolicyKind) {
+    if let Some(host) = catalog.host(relation).map(|h| h.id) {
+        catalog.jobs.retain(|job| job.hypertable_id != host || job.policy.kind() != kind);
     }
 }
 
@@ -122,43 +214,28 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
 fn unused_id(catalog: &Catalog) -> i32 {
     let hypertables = catalog.hypertables.values().map(|h| h.id);
     let ids = hypertables
-        .chain(catalog.aggregates.values().map(|a| a.hypertable_id))
+        .chain(catalog.aggregates.values().map(|a| a.hypertable.id))
         .chain(catalog.jobs.iter().map(|j| j.id));
     ids.min().unwrap_or(0).min(0) - 1
 }
 
-fn policy_host(catalog: &Catalog, relation: &Relation) -> Option<i32> {
-    let hypertable = catalog.hypertables.get(relation).map(|h| h.id);
-    hypertable.or_else(|| catalog.aggregates.get(relation).map(|a| a.hypertable_id))
-}
-
-fn printed_index(relation: &Relation, index: &IndexTarget, answers: &Answers) -> Index {
+fn printed_index(relation: &Relation, index: &IndexTarget, comment: Option<&String>, answers: &Answers) -> Index {
     let predicate = index.predicate.as_ref().map(|text| {
         match answers.get(&Question::Predicate { relation: relation.clone(), text: text.clone() }) {
             Some(Answer::Predicate(Ok(printed))) => printed.clone(),
             _ => text.clone(),
         }
     });
-    wanted_index(index, predicate)
+    Index { comment: comment.cloned(), ..wanted_index(index, predicate) }
 }
 
-fn set_partitioning(
-    catalog: &mut Catalog,
-    relation: &Relation,
-    column: &crate::api::types::SqlName,
-    partitioning: Partitioning,
-) {
-    let dimensions = catalog.hypertables.get_mut(relation).map(|h| &mut h.dimensions);
-    if let Some(dimension) = dimensions.and_then(|d| d.iter_mut().find(|d| d.column == *column)) {
-        dimension.partitioning = partitioning;
-    }
-}
-
-fn add_policy(catalog: &mut Catalog, relation: &Relation, policy: &Policy, new: &NewJob) {
-    let Some(hypertable_id) = policy_host(catalog, relation) else {
+fn add_policy(catalog: &mut Catalog, relation: &Relation, new: &NewPolicy) {
+    let NewPolicy { policy, job: new, integers: _ } = new;
+    let Some(host) = catalog.host(relation) else {
         return;
     };
-    if catalog.job(policy.kind(), hypertable_id).is_some() {
+    let (hypertable_id, owner) = (host.id, host.owner.clone());
+    if catalog.job(policy.kind(), hypertable_id).is_some() && policy.kind() != PolicyKind::Refresh {
         return;
     }
     // What `timescaledb_information.jobs` shows of a policy that was added without more.
@@ -168,12 +245,16 @@ fn add_policy(catalog: &mut Catalog, relation: &Relation, policy: &Policy, new: 
         }
         PolicyKind::Retention => (Interval::from_days(1), Interval::from_seconds(300), Interval::from_seconds(300)),
         PolicyKind::Refresh => (Interval::from_days(1), Interval::from_seconds(0), Interval::from_days(1)),
+        PolicyKind::Reorder => (Interval::from_days(4), Interval::from_seconds(0), Interval::from_seconds(300)),
     };
     let schedule_interval = new.schedule_interval.unwrap_or(default_interval);
     let mut job = Job {
         id: unused_id(catalog),
         hypertable_id,
         policy: policy.clone(),
+        owner,
+        config_hypertable_id: Some(hypertable_id),
+        unreadable: Vec::new(),
         schedule_interval,
         max_runtime,
         max_retries: -1,
@@ -201,6 +282,7 @@ fn alter(job: &mut Job, changes: &JobChanges) {
     } = changes;
     if let Some(policy) = policy {
         job.policy = policy.clone();
+        job.unreadable.clear();
     }
     job.schedule_interval = schedule_interval.unwrap_or(job.schedule_interval);
     job.max_runtime = max_runtime.unwrap_or(job.max_runtime);

@@ -3,75 +3,78 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        status::Reason,
-        types::{Interval, Relation},
-    },
-    catalog::{Answer, PolicyKind, Question},
+    api::{status::Reason, types::Relation},
+    catalog::{Age, Answer, Policy, PolicyKind, Question},
     desired::{Claim, RetentionTarget},
 };
 
 use super::{
-    Draft, Planner, Verdict, interlocks, not_by_time,
-    step::{Action, Hazard},
+    Draft, Planner, Verdict,
+    compression::not_there,
+    interlocks, refresh_windows,
+    step::{Action, Hazard, NewPolicy},
 };
 
 impl Planner<'_> {
     pub(super) fn retention(&mut self, claim: &Claim, target: &RetentionTarget) -> Draft {
-        let relation = &target.relation;
-        let Some(live) = self.catalog.hypertables.get(relation).cloned() else {
-            return Draft::blocked(Verdict::WaitingOn(format!(
-                "{}: {relation} is not a hypertable yet",
-                target.target
-            )));
+        let (relation, after) = (&target.on.relation, target.after);
+        let Some(live) = self.catalog.host(relation).cloned() else {
+            return Draft::blocked(Verdict::WaitingOn(not_there(&target.on)));
         };
-        if let Some(refusal) = not_by_time(relation, &live, "dropAfter") {
-            return refusal;
+        if let Some(refusal) = self.unfit_age(relation, &live, "dropAfter", after) {
+            return Draft::blocked(Verdict::Rejected(refusal));
         }
-        let windows = self.refresh_windows(live.id);
+        let version = self.catalog.server.extension.as_ref().map(|e| &e.version);
+        if let (Age::CreatedBefore(_), Some(version)) = (after, version.filter(|v| !v.at_least_patch(2, 26, 3))) {
+            // timescaledb#9446: every run fails with "could not find drop_after".
+            let message = format!(
+                "spec.dropCreatedBefore: its job fails in every run before TimescaleDB 2.26.3, this is {version}; use dropAfter"
+            );
+            return Draft::rejected(Reason::UnsupportedVersion, message);
+        }
+        let (chunk, windows) = (live.chunk_interval(), refresh_windows(&self.catalog, live.id));
+        let in_force = self.retention_in_force(live.id);
         let mut draft = Draft::default();
-        match interlocks::unsafe_retention(relation, target.drop_after, &windows) {
-            // A policy that is paused drops nothing; that it can be paused is what matters most.
-            Some(message) if target.job.paused => draft.warnings.push(message),
+        match interlocks::unsafe_retention(relation, after, chunk, &windows) {
+            // A policy that is paused drops nothing, and one that drops less than the one in force makes it no worse; that it
+            // can be paused and loosened is what matters most.
+            Some(message) if target.job.paused || in_force.is_some_and(|found| found < after) => {
+                draft.warnings.push(message);
+            }
             Some(message) => return Draft::rejected(Reason::UnsafePolicy, message),
             None => {}
         }
-        draft.warnings.extend(interlocks::retention_warnings(
-            target.drop_after,
-            &live,
-            &windows,
-            self.compress_after(live.id),
-        ));
-        self.job(claim, relation, live.id, &target.job, &mut draft);
-        let observed = super::refresh_windows(self.inputs.catalog, live.id);
-        if !target.job.paused && interlocks::unsafe_retention(relation, target.drop_after, &observed).is_some() {
+        let own = self.own_windows(relation);
+        let compress_after = self.compress_after(live.id);
+        draft.warnings.extend(interlocks::retention_warnings(after, &live, &windows, &own, compress_after));
+        self.job(claim, relation, &live, &target.job, &mut draft);
+        let observed = refresh_windows(self.inputs.catalog, live.id);
+        if !target.job.paused && interlocks::unsafe_retention(relation, after, chunk, &observed).is_some() {
             let over = |aggregate: &Relation| {
                 self.inputs.catalog.aggregates.get(aggregate).is_some_and(|a| a.source_id == live.id)
             };
-            let after = self.after_room(|action| match action {
+            let steps = self.after_room(|action| match action {
                 Action::AlterPolicy { relation, kind: PolicyKind::Refresh, .. }
+                | Action::ReplacePolicy { relation, new: NewPolicy { policy: Policy::Refresh { .. }, .. } }
                 | Action::DropAggregate { relation } => over(relation),
                 _ => false,
             });
-            let after: Vec<_> = after.collect();
-            draft.steps.iter_mut().for_each(|step| step.after.extend(after.iter().cloned()));
+            let steps: Vec<_> = steps.collect();
+            draft.steps.iter_mut().for_each(|step| step.after.extend(steps.iter().cloned()));
         }
         if draft.steps.is_empty() || target.job.paused {
             return draft;
         }
-        // More is dropped than before when nothing was, or when the age falls.
-        let in_force = self.retention_in_force(live.id);
-        if in_force.is_some_and(|found| found <= target.drop_after) {
+        // More is dropped than before when nothing was, or when the age falls; ages of two measures cannot tell.
+        if in_force.is_some_and(|found| found <= after) {
             return draft;
         }
         if self.creators.contains_key(relation) {
             // The rows are still in a plain table: what they would lose is asked once they are in chunks.
-            let message =
-                format!("{relation} becomes a hypertable first, so that what the policy would drop can be counted");
+            let message = format!("{relation} is created first, so that what the policy would drop can be counted");
             return Draft::blocked(Verdict::WaitingOn(message));
         }
-        let question = Question::Drops { relation: relation.clone(), older_than: target.drop_after };
-        let drops = match self.ask(question) {
+        let drops = match self.ask(Question::drops(relation, after)) {
             Some(Answer::Drops(Ok(drops))) => drops,
             Some(Answer::Drops(Err(error))) => return Draft::rejected(error.reason, error.message),
             // Not known yet: the plan has a question.
@@ -92,7 +95,7 @@ impl Planner<'_> {
 }
 
 /// The fact that an approval depends on besides the statements.
-fn needs_approval(draft: &mut Draft, in_force: Option<Interval>, oldest: Option<Timestamp>) {
+fn needs_approval(draft: &mut Draft, in_force: Option<Age>, oldest: Option<Timestamp>) {
     draft.needs_approval.push(match in_force {
         Some(found) => format!("in force: {found}"),
         None => format!("nothing in force; oldest: {oldest:?}"),

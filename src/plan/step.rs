@@ -8,9 +8,9 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{Interval, Relation, SqlName},
-    catalog::{Drops, Loss, Policy, PolicyKind, Question, SortColumn},
-    desired::{IndexTarget, PlanDigest, Rejection, ResourceId},
+    api::types::{Interval, Relation, Span, SqlName},
+    catalog::{Columnstore, Drops, Grant, IntegerType, Loss, Policy, PolicyKind, Question, SortColumn, SparseIndex},
+    desired::{ClaimId, IndexTarget, PlanDigest, Rejection, ResourceId},
 };
 
 /// What to do to a database, and what became of each claim on it.
@@ -19,10 +19,10 @@ use crate::{
 pub struct Plan {
     /// What may be done now, in order.
     pub steps: Vec<Step>,
-    /// One for each resource attached to the database.
-    pub verdicts: BTreeMap<ResourceId, Verdict>,
+    /// One for each claim of a resource attached to the database.
+    pub verdicts: BTreeMap<ClaimId, Verdict>,
     /// What is unwise but done all the same, for people to read.
-    pub warnings: BTreeMap<ResourceId, Vec<String>>,
+    pub warnings: BTreeMap<ClaimId, Vec<String>>,
     /// What the planner has to know before the plan is whole. While there are any, nothing may be applied.
     pub questions: BTreeSet<Question>,
 }
@@ -30,16 +30,16 @@ pub struct Plan {
 /// One change of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The resource it is done for.
-    pub claim: ResourceId,
+    /// The claim it is done for.
+    pub claim: ClaimId,
     /// What is done.
     pub action: Action,
     /// What it costs beyond a short lock.
     pub hazards: Vec<Hazard>,
     /// It may take minutes to hours: it must not hold up the other resources of the database.
     pub long: bool,
-    /// Resources whose steps of this plan must have succeeded before.
-    pub after: Vec<ResourceId>,
+    /// Claims whose steps of this plan must have succeeded before.
+    pub after: Vec<ClaimId>,
     /// The value found and the value wanted, for people.
     pub change: String,
 }
@@ -63,15 +63,16 @@ impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeletesData(drops) => {
-                let Drops { chunks, of, rows, bytes, oldest, newest } = drops;
+                let Drops { chunks, of, rows, bytes, oldest, newest, oldest_integer, newest_integer } = drops;
                 write!(f, "deletes data: {chunks} of {of} chunks ({:.0} %), ", drops.percent())?;
                 // Chunks that were never analyzed count as empty: no estimate is better than a wrong one.
                 if *rows > 0 {
                     write!(f, "about {rows} rows, ")?;
                 }
                 f.write_str(&bytes_text(*bytes))?;
-                match (oldest, newest) {
-                    (Some(oldest), Some(newest)) => write!(f, ", from {oldest} to {newest}"),
+                match (oldest, newest, oldest_integer, newest_integer) {
+                    (Some(oldest), Some(newest), _, _) => write!(f, ", from {oldest} to {newest}"),
+                    (_, _, Some(oldest), Some(newest)) => write!(f, ", from {oldest} to {newest}"),
                     _ => Ok(()),
                 }
             }
@@ -118,24 +119,56 @@ pub enum Action {
         /// Column of the time dimension.
         time_column: SqlName,
         /// Range of one chunk; `None`: TimescaleDB's choice.
-        chunk_interval: Option<Interval>,
+        chunk_interval: Option<Span>,
+        /// The function that says what time it is now in an integer time column.
+        integer_now: Option<Relation>,
         /// Hash dimensions.
         space: Vec<(SqlName, i32)>,
         /// Let TimescaleDB make its own index on the time column.
         default_indexes: bool,
         /// Indexes to build.
         indexes: Vec<IndexTarget>,
+        /// Their comment, which says for which resource they are made.
+        comment: String,
         /// Move the rows that are there.
         migrate_data: bool,
     },
     /// Change the range of chunks made from now on.
     SetChunkInterval {
+        /// The hypertable or the aggregate.
+        relation: Relation,
+        /// The new range.
+        interval: Span,
+    },
+    /// Say which function knows what time it is now in an integer time column.
+    SetIntegerNow {
         /// The hypertable.
         relation: Relation,
-        /// Column of the time dimension.
+        /// The function.
+        function: Relation,
+    },
+    /// Let queries leave out compressed chunks by the smallest and largest value of a column, or no longer.
+    SetChunkSkipping {
+        /// The hypertable.
+        relation: Relation,
+        /// The column.
         column: SqlName,
-        /// The new range.
-        interval: Interval,
+        /// Whether they do.
+        enabled: bool,
+    },
+    /// Put chunks made from now on into a tablespace too.
+    AttachTablespace {
+        /// The hypertable.
+        relation: Relation,
+        /// The tablespace.
+        tablespace: SqlName,
+    },
+    /// Put chunks made from now on into a tablespace no longer.
+    DetachTablespace {
+        /// The hypertable.
+        relation: Relation,
+        /// The tablespace.
+        tablespace: SqlName,
     },
     /// Add a hash dimension for chunks made from now on.
     AddDimension {
@@ -155,37 +188,72 @@ pub enum Action {
         /// The new number.
         partitions: i32,
     },
-    /// Build an index, one chunk after the other.
-    CreateIndex {
+    /// Build an index chunk by chunk, so that writes go on.
+    BuildIndex {
         /// The hypertable.
         relation: Relation,
+        /// Its name; while an older one has that, one that only this operator gives.
+        name: SqlName,
         /// The index.
         index: IndexTarget,
+        /// Its comment, which says for which resource it is made; where it has its own name at once.
+        comment: Option<String>,
     },
-    /// Drop what an index build that was cut off has left.
-    DropInvalidIndex {
+    /// Let an index that was built beside an older one take its place and name, in one transaction.
+    PlaceIndex {
         /// The hypertable.
         relation: Relation,
-        /// Name of the index, in the schema of the hypertable.
+        /// The name for the time of the build.
+        from: SqlName,
+        /// The index.
+        index: IndexTarget,
+        /// Its comment, which says for which resource it is made.
+        comment: String,
+    },
+    /// Build an index in one transaction, in place of an older one where there is one; writes wait meanwhile. TimescaleDB
+    /// builds no unique index chunk by chunk; and of an aggregate the owner may not rename an index that was built so.
+    CreateIndex {
+        /// The hypertable or the aggregate.
+        relation: Relation,
+        /// The schema that the index is in.
+        schema: SqlName,
+        /// The index.
+        index: IndexTarget,
+        /// The older one of this name is dropped.
+        replaces: bool,
+        /// Its comment, which says for which resource it is made.
+        comment: String,
+    },
+    /// Drop an index that this operator made, or what an interrupted build has left.
+    DropIndex {
+        /// The hypertable or the aggregate.
+        relation: Relation,
+        /// The schema that the index is in.
+        schema: SqlName,
+        /// Its name.
         index: SqlName,
     },
-    /// Enable compression, or change its settings for chunks compressed from now on.
+    /// Enable compression, or change its settings for chunks compressed from now on. What is `None` is left as it is.
     SetCompression {
-        /// The hypertable.
+        /// The hypertable or the aggregate.
         relation: Relation,
-        /// Columns to group by; `None`: left as it is.
+        /// What it is.
+        object: ObjectKind,
+        /// Columns to group by.
         segment_by: Option<Vec<SqlName>>,
-        /// Columns to sort by; `None`: left as it is.
+        /// Columns to sort by.
         order_by: Option<Vec<SortColumn>>,
+        /// Sparse indexes.
+        sparse_indexes: Option<BTreeSet<SparseIndex>>,
+        /// Range that compressed chunks are merged up to.
+        merge_interval: Option<Span>,
     },
     /// Add a policy with its job.
     AddPolicy {
         /// The hypertable or the aggregate.
         relation: Relation,
-        /// What it does.
-        policy: Policy,
-        /// Its job.
-        job: NewJob,
+        /// The policy.
+        new: NewPolicy,
     },
     /// Change a policy's job in place.
     AlterPolicy {
@@ -200,9 +268,16 @@ pub enum Action {
         /// What changes.
         changes: JobChanges,
     },
+    /// Remove a policy and add it anew in one transaction, for what cannot be altered: others never see a moment without it.
+    ReplacePolicy {
+        /// The hypertable or the aggregate.
+        relation: Relation,
+        /// The policy.
+        new: NewPolicy,
+    },
     /// Remove a policy with its job.
     RemovePolicy {
-        /// The hypertable.
+        /// The hypertable or the aggregate.
         relation: Relation,
         /// Its kind.
         kind: PolicyKind,
@@ -215,7 +290,18 @@ pub enum Action {
         query: String,
         /// Queries see only what is materialised; `None`: TimescaleDB's choice.
         materialized_only: Option<bool>,
+        /// TimescaleDB makes its own indexes; `None`: its choice.
+        create_group_indexes: Option<bool>,
+        /// Its comment, which says for which resource it is built, where it is to replace another.
+        comment: Option<String>,
     },
+    /// Materialise all of an aggregate that is to replace another.
+    FillAggregate {
+        /// The aggregate.
+        relation: Relation,
+    },
+    /// Let an aggregate that was built beside another take its name, and all that hangs on it, in one transaction.
+    SwapAggregate(Box<Swap>),
     /// Choose whether queries also see what is not materialised.
     SetMaterializedOnly {
         /// The aggregate.
@@ -230,6 +316,53 @@ pub enum Action {
     },
 }
 
+/// What a relation is, as far as ALTER goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A hypertable.
+    Table,
+    /// A continuous aggregate.
+    MaterializedView,
+}
+
+/// An aggregate takes the place of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swap {
+    /// The aggregate that goes, and the name that stays.
+    pub relation: Relation,
+    /// The aggregate that comes.
+    pub replacement: Relation,
+    /// The name that the one that goes has until it is dropped: that is a step of its own, because it locks the source.
+    pub replaced: Relation,
+    /// The comment that marks the one that goes as ours to drop.
+    pub replaced_comment: String,
+    /// The owner.
+    pub owner: Option<SqlName>,
+    /// The comment.
+    pub comment: Option<String>,
+    /// Privileges.
+    pub grants: Vec<Grant>,
+    /// The columnstore settings, where compression is enabled.
+    pub columnstore: Option<Columnstore>,
+    /// Range that compressed chunks are merged up to.
+    pub merge_interval: Option<Span>,
+    /// Range of one chunk.
+    pub chunk_interval: Option<Span>,
+    /// Its policies.
+    pub policies: Vec<NewPolicy>,
+}
+
+/// A policy that is added.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPolicy {
+    /// What it does.
+    pub policy: Policy,
+    /// Its job.
+    pub job: NewJob,
+    /// The type of an integer time column, in which TimescaleDB wants the offsets of a refresh.
+    pub integers: IntegerType,
+}
+
 impl Action {
     /// A bounded name for metrics and logs.
     pub const fn name(&self) -> &'static str {
@@ -238,13 +371,22 @@ impl Action {
             Self::SetChunkInterval { .. } => "set_chunk_interval",
             Self::AddDimension { .. } => "add_dimension",
             Self::SetPartitions { .. } => "set_partitions",
+            Self::SetIntegerNow { .. } => "set_integer_now",
+            Self::SetChunkSkipping { .. } => "set_chunk_skipping",
+            Self::AttachTablespace { .. } => "attach_tablespace",
+            Self::DetachTablespace { .. } => "detach_tablespace",
+            Self::BuildIndex { .. } => "build_index",
+            Self::PlaceIndex { .. } => "place_index",
             Self::CreateIndex { .. } => "create_index",
-            Self::DropInvalidIndex { .. } => "drop_invalid_index",
+            Self::DropIndex { .. } => "drop_index",
             Self::SetCompression { .. } => "set_compression",
             Self::AddPolicy { .. } => "add_policy",
             Self::AlterPolicy { .. } => "alter_policy",
+            Self::ReplacePolicy { .. } => "replace_policy",
             Self::RemovePolicy { .. } => "remove_policy",
             Self::CreateAggregate { .. } => "create_aggregate",
+            Self::FillAggregate { .. } => "fill_aggregate",
+            Self::SwapAggregate(_) => "swap_aggregate",
             Self::SetMaterializedOnly { .. } => "set_materialized_only",
             Self::DropAggregate { .. } => "drop_aggregate",
         }
@@ -252,7 +394,7 @@ impl Action {
 }
 
 /// The job of a policy that is added. What is `None` is TimescaleDB's choice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewJob {
     /// `schedule_interval`
     pub schedule_interval: Option<Interval>,
@@ -265,7 +407,7 @@ pub struct NewJob {
 }
 
 /// What changes in a job. What is `None` stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobChanges {
     /// The part of `config` that a resource speaks of.
     pub policy: Option<Policy>,
@@ -309,6 +451,8 @@ pub enum Verdict {
     Drifted(HeldPlan),
     /// Cannot be carried out as it stands.
     Rejected(Rejection),
+    /// Another policy names the selected target, and goes before this one.
+    Overridden(ResourceId),
     /// The resource is being deleted and holds nothing any more: its finalizer can go.
     Released,
 }

@@ -31,7 +31,7 @@ use timescaledb_policy_operator::{
         Aggregate, Catalog, Columnstore, Dimension, Drops, Hypertable as LiveHypertable, Index, IndexKey, Job,
         Partitioning, Policy, RelationKind, Server, SortColumn, Table,
     },
-    desired::{Kind, ResourceId},
+    desired::{ClaimId, Kind},
     sql,
 };
 
@@ -176,10 +176,12 @@ fn live_hypertable(names: &Arc<Names>, id: i32) -> impl Strategy<Value = LiveHyp
     let indexes = vec(proptest::option::of((live_index(&names), proptest::bool::weighted(0.7))), 2);
     (time, by, proptest::option::of(1..4_i32), columnstore, indexes).prop_map(
         move |(time, by, hash, columnstore, indexes)| {
-            let mut dimensions = vec![Dimension { column: names.columns[by].clone(), partitioning: time }];
-            dimensions.extend(
-                hash.map(|n| Dimension { column: names.columns[2].clone(), partitioning: Partitioning::Hash(n) }),
-            );
+            let mut dimensions = vec![Dimension { column: names.columns[by].clone(), type_: None, partitioning: time }];
+            dimensions.extend(hash.map(|n| Dimension {
+                column: names.columns[2].clone(),
+                type_: None,
+                partitioning: Partitioning::Hash(n),
+            }));
             let indexes = indexes.into_iter().enumerate().filter_map(|(i, index)| {
                 let (index, valid) = index?;
                 Some((index_name(i), Index { valid, ..index }))
@@ -221,6 +223,9 @@ fn job(policy: impl Strategy<Value = Policy>) -> impl Strategy<Value = Job> {
         |(policy, length, max_retries, (scheduled, gave_up), initial_start, timezone)| Job {
             id: 0,
             hypertable_id: 0,
+            owner: None,
+            config_hypertable_id: None,
+            unreadable: Vec::new(),
             policy,
             schedule_interval: length,
             max_runtime: Interval::from_seconds(0),
@@ -240,6 +245,15 @@ fn perhaps() -> impl Strategy<Value = Option<Interval>> {
     prop_oneof![8 => length().prop_map(Some), 1 => Just(None)]
 }
 
+/// `None`: one that cannot be read.
+fn some_age() -> impl Strategy<Value = Option<Age>> {
+    prop_oneof![
+        8 => length().prop_map(|age| Some(Age::OlderThan(age.into()))),
+        1 => length().prop_map(|age| Some(Age::CreatedBefore(age))),
+        1 => Just(None),
+    ]
+}
+
 fn world(names: Arc<Names>) -> impl Strategy<Value = World> {
     let state = |i: i32| {
         prop_oneof![
@@ -250,11 +264,16 @@ fn world(names: Arc<Names>) -> impl Strategy<Value = World> {
     };
     let tables = (state(0), state(1), state(2));
     let policies = (
-        proptest::option::of(job(perhaps().prop_map(|compress_after| Policy::Compression { compress_after }))),
-        proptest::option::of(job(perhaps().prop_map(|drop_after| Policy::Retention { drop_after }))),
+        proptest::option::of(job(some_age().prop_map(|compress_after| Policy::Compression { after: compress_after }))),
+        proptest::option::of(job(some_age().prop_map(|drop_after| Policy::Retention { after: drop_after }))),
     );
-    let refresh = job((perhaps(), proptest::option::of(Just(Interval::from_seconds(3600))))
-        .prop_map(|(start_offset, end_offset)| Policy::Refresh { start_offset, end_offset }));
+    let refresh = job((perhaps(), proptest::option::of(Just(Interval::from_seconds(3600)))).prop_map(
+        |(start_offset, end_offset)| Policy::Refresh {
+            start_offset: start_offset.map(Span::Time),
+            end_offset: end_offset.map(Span::Time),
+            options: RefreshOptions::default(),
+        },
+    ));
     let aggregate = proptest::option::of((0..TABLES, any::<bool>(), any::<bool>(), any::<bool>(), vec(refresh, 0..3)));
     let drops = (0..=4_i64, select(vec![None, Some(0), Some(86_400)]));
     (tables, vec(policies, TABLES), vec(aggregate, AGGREGATES), vec(drops, TABLES)).prop_map(
@@ -294,10 +313,7 @@ fn world(names: Arc<Names>) -> impl Strategy<Value = World> {
                 if !as_wanted {
                     world.definitions.insert(relation.clone(), query(source));
                 }
-                world
-                    .catalog
-                    .aggregates
-                    .insert(relation, Aggregate { hypertable_id, source_id, materialized_only, fingerprint, bucket });
+                world.catalog.aggregates.insert(relation.clone(), aggregate);
                 jobs.extend(refresh.into_iter().map(|job| Job { hypertable_id, ..job }));
             }
             world.catalog.jobs = jobs.into_iter().zip(1000..).map(|(job, id)| Job { id, ..job }).collect();
@@ -376,7 +392,7 @@ fn order() -> impl Strategy<Value = (Order, Option<Nulls>)> {
 }
 
 fn database_ref() -> DatabaseRef {
-    DatabaseRef { name: "plant".to_owned() }
+    DatabaseRef { name: "plant".to_owned(), namespace: None }
 }
 
 fn target_ref() -> impl Strategy<Value = TargetRef> {
@@ -533,6 +549,7 @@ fn resources(names: Arc<Names>) -> impl Strategy<Value = Resources> {
                 let relation = &names.tables[i % TABLES];
                 TargetStatus {
                     database: "plant".to_owned(),
+                    database_namespace: None,
                     schema: relation.schema.to_string(),
                     table: relation.name.to_string(),
                 }
@@ -620,9 +637,9 @@ pub fn disapprove(resources: &mut Resources) {
 }
 
 /// Approves the plan with this digest.
-pub fn approve(resources: &mut Resources, id: &ResourceId, digest: &str) {
-    let (name, digest) = (Some(id.name.as_str()), Some(digest));
-    match id.kind {
+pub fn approve(resources: &mut Resources, id: &ClaimId, digest: &str) {
+    let (name, digest) = (Some(id.resource.name.as_str()), Some(digest));
+    match id.resource.kind {
         Kind::Hypertable => annotate(&mut resources.hypertables, name, digest),
         Kind::ContinuousAggregate => annotate(&mut resources.aggregates, name, digest),
         Kind::CompressionPolicy => annotate(&mut resources.compression, name, digest),
@@ -649,12 +666,15 @@ pub fn edit() -> impl Strategy<Value = Edit> {
 }
 
 /// Changes a retention policy.
-pub fn apply(resources: &mut Resources, id: &ResourceId, edit: &Edit) {
-    for policy in resources.retention.iter_mut().filter(|r| id.kind == Kind::RetentionPolicy && r.name_any() == id.name)
+pub fn apply(resources: &mut Resources, id: &ClaimId, edit: &Edit) {
+    for policy in resources
+        .retention
+        .iter_mut()
+        .filter(|r| id.resource.kind == Kind::RetentionPolicy && r.name_any() == id.resource.name)
     {
         let spec = &mut Arc::make_mut(policy).spec;
         match edit {
-            Edit::DropAfter(age) => spec.drop_after = age.as_str().into(),
+            Edit::DropAfter(age) => spec.drop_after = Some(age.as_str().into()),
             Edit::Interval(interval) => spec.schedule.interval = Some(interval.as_str().into()),
             Edit::MaxRetries(retries) => spec.schedule.max_retries = Some(*retries),
             Edit::Paused => spec.paused = true,
@@ -663,14 +683,14 @@ pub fn apply(resources: &mut Resources, id: &ResourceId, edit: &Edit) {
 }
 
 /// The approval that a resource carries.
-pub fn approval(resources: &Resources, id: &ResourceId) -> Option<String> {
+pub fn approval(resources: &Resources, id: &ClaimId) -> Option<String> {
     fn of<K: ResourceExt>(resources: &[Arc<K>], name: &str) -> Option<String> {
         resources.iter().find(|r| r.name_any() == name)?.annotations().get(APPROVE_ANNOTATION).cloned()
     }
-    match id.kind {
-        Kind::Hypertable => of(&resources.hypertables, &id.name),
-        Kind::ContinuousAggregate => of(&resources.aggregates, &id.name),
-        Kind::CompressionPolicy => of(&resources.compression, &id.name),
-        Kind::RetentionPolicy => of(&resources.retention, &id.name),
+    match id.resource.kind {
+        Kind::Hypertable => of(&resources.hypertables, &id.resource.name),
+        Kind::ContinuousAggregate => of(&resources.aggregates, &id.resource.name),
+        Kind::CompressionPolicy => of(&resources.compression, &id.resource.name),
+        Kind::RetentionPolicy => of(&resources.retention, &id.resource.name),
     }
 }

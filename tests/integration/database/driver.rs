@@ -19,7 +19,7 @@ use timescaledb_policy_operator::{
         Session,
         credentials::{self, Endpoint},
     },
-    desired::{Desired, Intent, Kind, Rejection, ResourceId, Rules, Target},
+    desired::{ClaimId, Desired, Kind, Rejection, ResourceId, Rules},
     error::{Class, Failure},
     metrics::Metrics,
     plan::{
@@ -70,7 +70,7 @@ pub struct Outcome {
     /// The steps carried out, in order.
     pub steps: Vec<Step>,
     /// The claims with a step that the database refused.
-    pub failures: BTreeMap<ResourceId, Failure>,
+    pub failures: BTreeMap<ClaimId, Failure>,
     /// The plan after all that.
     pub plan: Plan,
 }
@@ -186,7 +186,7 @@ impl Database {
 
     async fn pass(&self, resources: &Resources) -> Result<Outcome> {
         let (desired, rules) = (resources.desired(), resources.rules());
-        let (mut steps, mut failures): (Vec<Step>, BTreeMap<ResourceId, Failure>) = Default::default();
+        let (mut steps, mut failures): (Vec<Step>, BTreeMap<ClaimId, Failure>) = Default::default();
         let mut answers = Answers::new();
         for round in 0.. {
             let catalog = self.observe(&desired).await?;
@@ -228,23 +228,19 @@ impl Database {
         &self,
         desired: &Desired,
         rules: &Rules,
-        failures: &BTreeMap<ResourceId, Failure>,
+        failures: &BTreeMap<ClaimId, Failure>,
     ) -> Result<()> {
         let catalog = self.observe(desired).await?;
         let plan = self.plan_of(desired, rules, &catalog, &mut Answers::new()).await?;
         let mut left = plan.steps.iter();
-        let failed = |id: &ResourceId| failures.contains_key(id);
+        let failed = |id: &ClaimId| failures.contains_key(id);
         let left = left.find(|step| !failed(&step.claim) && !step.after.iter().any(failed));
         assert!(left.is_none(), "carried out, and still a step: {left:#?}");
         Ok(())
     }
 
     async fn observe(&self, desired: &Desired) -> Result<Catalog> {
-        let indexed = desired.claims.iter().filter_map(|claim| match &claim.intent {
-            Intent::Ensure(Target::Hypertable(target)) if !target.indexes.is_empty() => Some(&target.relation),
-            _ => None,
-        });
-        Ok(self.session.observe(&indexed.collect::<Vec<_>>()).await?)
+        Ok(self.session.observe(&desired.with_indexes()).await?)
     }
 
     async fn plan_of(
@@ -350,13 +346,13 @@ impl Outcome {
 
     /// Why the database refused a step of the resource.
     pub fn failure(&self, kind: Kind, name: &str) -> &Failure {
-        let id = ResourceId { kind, name: name.to_owned() };
+        let id = ClaimId::from(ResourceId { kind, namespace: None, name: name.to_owned() });
         self.failures.get(&id).unwrap_or_else(|| panic!("{id} did not fail: {:?}", self.plan.verdicts.get(&id)))
     }
 }
 
 pub fn verdict<'a>(plan: &'a Plan, kind: Kind, name: &str) -> &'a Verdict {
-    let id = ResourceId { kind, name: name.to_owned() };
+    let id = ClaimId::from(ResourceId { kind, namespace: None, name: name.to_owned() });
     plan.verdicts.get(&id).unwrap_or_else(|| panic!("{id} has no verdict: {:?}", plan.verdicts))
 }
 

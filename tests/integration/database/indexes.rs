@@ -162,7 +162,7 @@ async fn an_existing_index_that_differs_is_named_and_left_alone() -> Result<()> 
             !outcome
                 .steps
                 .iter()
-                .any(|step| matches!(step.action, Action::CreateIndex { .. } | Action::DropInvalidIndex { .. }))
+                .any(|step| matches!(step.action, Action::BuildIndex { .. } | Action::DropIndex { .. }))
         );
         let rejection = outcome.rejection(Kind::Hypertable, "metric");
         assert_rejected(

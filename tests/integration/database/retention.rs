@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use timescaledb_policy_operator::{
+    api::types::Span,
     api::{status::Reason, types::Relation},
-    catalog::{Answer, Answers, Drops, Question},
+    catalog::{Age, Answer, Answers, Drops, Question},
     desired::Kind,
     plan::step::{Hazard, Plan, Verdict},
 };
@@ -105,7 +106,8 @@ async fn what_a_policy_would_drop_is_what_drop_chunks_drops() -> Result<()> {
     for table in tables {
         for age in ages {
             let relation = Relation { schema: db.schema.parse()?, name: table.parse()? };
-            questions.push((table, age, Question::Drops { relation, older_than: age.parse()? }));
+            let after = Age::OlderThan(Span::Time(age.parse()?));
+            questions.push((table, age, Question::drops(&relation, after)));
         }
     }
     let extension = db.session.observe(&[]).await?.server.extension.ok_or("no extension")?;
@@ -128,7 +130,7 @@ async fn what_a_policy_would_drop_is_what_drop_chunks_drops() -> Result<()> {
         let left: i64 = db.one(&format!("SELECT count(*) FROM {table}")).await?;
         db.run("ROLLBACK").await?;
         let all: i64 = db.one(&format!("SELECT count(*) FROM {table}")).await?;
-        let Drops { chunks, of, rows, bytes, oldest, newest } = found;
+        let Drops { chunks, of, rows, bytes, oldest, newest, oldest_integer: _, newest_integer: _ } = found;
         let instant = |value: &Value| value.as_str().map(|text| text.parse::<jiff::Timestamp>()).transpose();
         assert_eq!((json!(chunks), json!(of)), (expected["chunks"].clone(), expected["of"].clone()), "{table} {age}");
         assert_eq!((*oldest, *newest), (instant(&expected["oldest"])?, instant(&expected["newest"])?), "{table} {age}");
