@@ -30,7 +30,7 @@ SELECT jsonb_build_object(
             FROM pg_rewrite r
             CROSS JOIN LATERAL regexp_matches(
                 r.ev_action::text,
-                ':(funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid|opno|elemfuncid|resultfunc|tsmhandler) (\d+)',
+                ':(funcid|opfuncid|hashfuncid|negfuncid|aggfnoid|winfnoid|opno|elemfuncid|resultfunc|tsmhandler) ([0-9]+)',
                 'g'
             ) AS field (found)
             LEFT JOIN pg_operator o ON field.found[1] = 'opno' AND o.oid = field.found[2]::oid

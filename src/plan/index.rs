@@ -82,6 +82,10 @@ impl Planner<'_> {
                 build(claim, indexes, index, &wanted, mine, None, draft);
             }
             Some(found) if is_same(found, &wanted) => {}
+            // A unique one that somebody else made serves as well.
+            Some(found)
+                if found.comment.as_ref() != Some(mine)
+                    && is_same(&Index { unique: false, ..found.clone() }, &wanted) => {}
             Some(found) if found.comment.as_ref() == Some(mine) && !found.constraint => {
                 build(claim, indexes, index, &wanted, mine, Some(found), draft);
             }
