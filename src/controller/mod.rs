@@ -84,6 +84,7 @@ pub(crate) struct Context {
     states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
     fleet: Fleet,
+    filled: watch::Receiver<bool>,
 }
 
 impl Context {
@@ -122,6 +123,13 @@ impl Context {
             member.settle(&self.reporter, summary.clone(), observed, Vec::new())
         });
         attached::all(writes.collect()).await
+    }
+
+    /// Every store has been filled once. Not kube's `wait_until_ready`, which wakes only the one who asked last: passes
+    /// run in tasks of their own.
+    async fn ready(&self) {
+        // An error means that the operator is shutting down.
+        let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 
     fn state(&self, database: &TimescaleDatabase) -> Arc<tokio::sync::Mutex<State>> {
@@ -174,17 +182,10 @@ pub async fn run(
     let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client);
     let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client);
     let (namespaces, namespace_changes) = stores::watch_namespaces(&client);
-    let stores = Stores {
-        databases: databases.clone(),
-        hypertables,
-        aggregates,
-        compression,
-        retention,
-        namespaces,
-        namespaces_waited: Arc::default(),
-    };
+    let stores = Stores { databases: databases.clone(), hypertables, aggregates, compression, retention, namespaces };
 
     let (wake, woken) = mpsc::unbounded_channel();
+    let (filled, is_filled) = watch::channel(false);
     let context = Arc::new(Context {
         stores: stores.clone(),
         reporter: Reporter::new(client, metrics.clone(), settings.instance),
@@ -192,6 +193,7 @@ pub async fn run(
         states: Mutex::default(),
         wake: wake.clone(),
         fleet: Fleet::default(),
+        filled: is_filled,
     });
 
     let (policies_compression, policies_retention) = (stores.clone(), stores.clone());
@@ -238,6 +240,7 @@ pub async fn run(
 
     let ready = async {
         stores.ready().await;
+        filled.send_replace(true);
         health.synced.store(true, Ordering::Relaxed);
         tracing::info!("every store is filled");
         std::future::pending::<()>().await;

@@ -36,7 +36,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Looks after one database. Never fails: what went wrong is reported, and decides when the next pass is.
 pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) -> Result<Action, Infallible> {
-    context.stores.ready().await;
+    context.ready().await;
     let started = Instant::now();
     let namespace = database.namespace().unwrap_or_default();
     let attached = context.stores.attached(&database.name_any(), &namespace);

@@ -18,7 +18,6 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use tokio::sync::OnceCell;
 
 use crate::{
     api::{
@@ -46,11 +45,9 @@ pub struct Stores {
     pub retention: Store<RetentionPolicy>,
     /// Namespaces, of which only the metadata is watched.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// The namespaces have been waited for.
-    pub namespaces_waited: Arc<OnceCell<()>>,
 }
 
-/// How long the first pass waits for the namespaces.
+/// How long the namespaces are waited for.
 const NAMESPACES_WAIT: Duration = Duration::from_secs(10);
 
 /// A policy, as far as finding its databases goes.
@@ -101,10 +98,7 @@ impl Stores {
             self.compression.wait_until_ready(),
             self.retention.wait_until_ready(),
         );
-        let waited = async {
-            let _ = tokio::time::timeout(NAMESPACES_WAIT, self.namespaces.wait_until_ready()).await;
-        };
-        self.namespaces_waited.get_or_init(|| waited).await;
+        let _ = tokio::time::timeout(NAMESPACES_WAIT, self.namespaces.wait_until_ready()).await;
     }
 
     /// Where a policy's `targetRef` or `targetSelector` leads. A policy that is being deleted after its target was is led
