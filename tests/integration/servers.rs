@@ -98,7 +98,7 @@ async fn settings_and_users_belong_to_the_connection() -> Result<()> {
     let second = connect(&config).await?;
 
     let show = async |client: &Client, name: &str| one::<String>(client, &format!("SHOW {name}")).await;
-    plain.batch_execute("SET statement_timeout = '3s'; SET timezone = 'Europe/Berlin'").await?;
+    plain.batch_execute("SET statement_timeout = '3s'; SET timezone = 'Europe/Berlin'; SET my.name = 'plain'").await?;
     for _ in 0..2 {
         assert_eq!(show(&plain, "search_path").await?, r#""$user", public"#);
         assert_eq!(show(&second, "search_path").await?, "pg_catalog");
@@ -109,6 +109,8 @@ async fn settings_and_users_belong_to_the_connection() -> Result<()> {
         assert_eq!(show(&plain, "timezone").await?, "Europe/Berlin");
         assert_ne!(show(&second, "timezone").await?, "Europe/Berlin");
         assert_eq!(show(&second, "application_name").await?, "the second");
+        assert_eq!(show(&plain, "my.name").await?, "plain");
+        assert_eq!(one::<bool>(&second, "SELECT coalesce(current_setting('my.name', true), '') = ''").await?, true);
         let user = config.get_user().unwrap_or_default();
         assert_eq!(one::<String>(&second, "SELECT session_user::text").await?, user);
         assert_eq!(one::<String>(&plain, "SELECT session_user::text").await?, database.user());

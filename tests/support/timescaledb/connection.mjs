@@ -20,6 +20,8 @@ const COPY_FROM_STDIN = /^(\s*copy\s[\s\S]*\sfrom\s+)stdin\b/i
 // built in one transaction instead. A native server takes the option as it is.
 const TRANSACTION_PER_CHUNK = /\bwith\s*\(\s*timescaledb\.transaction_per_chunk\s*\)/i
 const MAY_CHANGE_SETTINGS = /\b(set|reset|discard|set_config|call|do|execute)\b/i
+// The view of settings does not list these.
+const CUSTOM_SETTING = /\bset\s+(?:(?:session|local)\s+)?(\w+\.\w+)\s*(?:=|to\b)/gi
 const RESETS = /\b(reset|discard)\b|\bsession\s+authorization\s+default\b/i
 
 let connections = 0
@@ -29,6 +31,7 @@ export class Connection {
   user = 'postgres'
   settings = [...ORDINARY_SETTINGS] // as this connection left them, while another has its turn
   settingsMayDiffer = false
+  customSettings = new Set() // the names of those that it has set
   closed = false
 
   #socket
@@ -229,6 +232,7 @@ export class Connection {
     this.#status = transactionStatus(reply) ?? this.#status
     this.#midway = false
     this.settingsMayDiffer ||= batch.mayChangeSettings
+    for (const name of batch.customSettings) this.customSettings.add(name)
     // The backend resets to what it was started with, a server of its own would to what the connection was.
     if (batch.resets && this.#status !== 'E') await this.#restoreStartupSettings()
     return reply
@@ -334,11 +338,12 @@ export class Connection {
 }
 
 function emptyBatch() {
-  return { messages: [], mayChangeSettings: false, resets: false, bound: null }
+  return { messages: [], mayChangeSettings: false, customSettings: [], resets: false, bound: null }
 }
 
 function noteEffects(batch, statement) {
   batch.mayChangeSettings ||= statement.mayChangeSettings
+  batch.customSettings.push(...statement.customSettings)
   batch.resets ||= statement.resets
 }
 
@@ -349,6 +354,7 @@ function describe(sql) {
     sql: copies ? possible.replace(COPY_FROM_STDIN, "$1'/dev/blob'") : possible,
     copies,
     mayChangeSettings: MAY_CHANGE_SETTINGS.test(sql),
+    customSettings: [...sql.matchAll(CUSTOM_SETTING)].map(([, name]) => name.toLowerCase()),
     resets: RESETS.test(sql),
   }
 }

@@ -6,7 +6,7 @@
 // Prints `ready HOST:PORT` when it accepts connections. The packages are looked for in $TIMESCALEDB_WASM (install.sh
 // prints the folder). With one backend there is no waiting for locks, no statement_timeout, no cancelling and no
 // background worker (`CALL run_job` runs a policy); temporary tables, cursors, LISTEN and DISCARD ALL are everybody's;
-// custom settings (`SET my.name`) are lost between turns; COPY FROM STDIN has to be the first statement of its query.
+// custom settings are kept where `SET my.name` set them; COPY FROM STDIN has to be the first statement of its query.
 import { createServer } from 'node:net'
 import { parseArgs } from 'node:util'
 import { Backend } from './backend.mjs'

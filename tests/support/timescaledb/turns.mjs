@@ -1,10 +1,18 @@
 // Who talks to the backend. A turn is one piece of a connection's work; inside a transaction the next turn is the same
 // connection's. Settings, role and session user belong to the connection: they are put in place when the turn changes.
 import { CONNECTION_SETTING } from './advisory-locks.mjs'
-import { identifier, setConfig } from './backend.mjs'
+import { identifier, literal, setConfig } from './backend.mjs'
 
 const SETTINGS_OF_THE_SESSION = `SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
   UNION ALL SELECT 'role', pg_catalog.current_setting('role')`
+const ORDINARY = 'SELECT FROM pg_catalog.pg_settings s WHERE lower(s.name) = custom.name'
+const settingsOf = (connection) => {
+  const names = [...connection.customSettings].map((name) => `(${literal(name)})`)
+  if (!names.length) return SETTINGS_OF_THE_SESSION
+  return `${SETTINGS_OF_THE_SESSION}
+    UNION ALL SELECT custom.name, pg_catalog.current_setting(custom.name, true) FROM (VALUES ${names.join(', ')}) custom (name)
+    WHERE pg_catalog.current_setting(custom.name, true) <> '' AND NOT EXISTS (${ORDINARY})`
+}
 
 export class Turns {
   #backend
@@ -43,7 +51,7 @@ export class Turns {
     if (previous === connection || connection.closed) return true
     const save = previous?.settingsMayDiffer && !previous.closed
     const sql = [
-      ...(save ? [SETTINGS_OF_THE_SESSION] : []),
+      ...(save ? [settingsOf(previous)] : []),
       'RESET ALL',
       `SET SESSION AUTHORIZATION ${identifier(connection.user)}`,
       `SELECT ${[...connection.settings, [CONNECTION_SETTING, connection.id]].map(setConfig).join(', ')}`,
