@@ -119,6 +119,8 @@ reasons! {
     SecretNotFound: Failed,
     /// The server refused the credentials.
     AuthenticationFailed: Failed,
+    /// The server's certificate is not one that `spec.connection.tls` trusts.
+    CertificateInvalid: Failed,
     /// The table does not exist, or is not a plain table.
     TableNotFound: Failed,
     /// The table holds rows and `migrateData` is not set.

@@ -167,19 +167,40 @@ fn connect_failure(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Failur
     let doing =
         format!("cannot connect to {} as {}", address(endpoint), endpoint.config.get_user().unwrap_or_default());
     let failure = sqlstate::failure(&doing, error);
+    if error.as_db_error().is_some() {
+        return failure;
+    }
+    // A certificate does not become valid by itself, and TLS is not turned on by itself; a name that does not resolve or a
+    // closed port may pass.
+    if let Some(remedy) = certificate_remedy(&failure.message) {
+        let message = format!("{}. {remedy}", failure.message);
+        return Failure::new(Class::User, Reason::CertificateInvalid, message);
+    }
+    if failure.message.contains("server does not support TLS") {
+        let message = format!(
+            "{doing}: the server does not support TLS, and spec.connection.tls.mode demands it; turn it on at the server (ssl = on), or set the mode Prefer or Disable"
+        );
+        return Failure::new(Class::User, Reason::InvalidSpec, message);
+    }
     let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
-    if error.as_db_error().is_none() && !io && endpoint.config.get_password().is_none() {
+    if !io && endpoint.config.get_password().is_none() {
         let message =
             format!("{}. The secret has no password: add the key password, or a uri that holds it", failure.message);
         return Failure::new(Class::User, Reason::SecretNotFound, message);
     }
-    // A wrong certificate does not pass by itself; a name that does not resolve or a closed port may.
-    if error.as_db_error().is_none() && failure.message.contains("certificate") {
-        let message = format!(
-            "{}. Check spec.connection.tls: mode, authority and host name must fit the server's certificate",
-            failure.message
-        );
-        return Failure::new(Class::User, Reason::DatabaseUnreachable, message);
-    }
     failure
+}
+
+/// What to do about a certificate that was refused, if that is what the message says.
+fn certificate_remedy(message: &str) -> Option<&'static str> {
+    let (_, refusal) = message.split_once("invalid peer certificate: ")?;
+    Some(if refusal.starts_with("UnknownIssuer") || refusal.starts_with("BadSignature") {
+        "No authority that spec.connection.tls trusts has signed it: put the server's authority into the secret of spec.connection.tls.caSecretRef"
+    } else if refusal.contains("not valid for name") {
+        "Connect by a name that is in it (spec.connection.host), or set spec.connection.tls.mode: VerifyCA"
+    } else if refusal.contains("expired") {
+        "Renew it at the server; spec.connection.tls is as it should be"
+    } else {
+        "Check spec.connection.tls: mode, authority and host name must fit the server's certificate"
+    })
 }

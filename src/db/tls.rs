@@ -95,11 +95,13 @@ impl ServerCertVerifier for Signed {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.any_name => Ok(ServerCertVerified::assertion()),
+            // Here it is readable and within its period: what is neither has been refused for that before its marks count.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.own.iter().any(|own| own == end_entity) =>
             {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
                 if !self.any_name {
-                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                    verify_server_name(&certificate, server_name)?;
                 }
                 Ok(ServerCertVerified::assertion())
             }
@@ -162,5 +164,38 @@ impl ServerCertVerifier for Unchecked {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `openssl x509 -req -signkey` makes it without a file of extensions: version 1, which rustls does not read.
+    const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBJDCBywIUQiV6QK4p+vED7Ahp3Y+E8IVo2CgwCgYIKoZIzj0EAwIwFDESMBAG
+A1UEAwwJMTI3LjAuMC4xMCAXDTI2MTEyMTExMjgxMVoYDzIxMjYxMDI4MTEyODEx
+WjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AAQkhPH1cvyl5HradYW/SMnWx/cIFFTfH4kPfK64WF4aLqUnFOt4qRhy2D2IoxAt
+XJTOji4pQc9VicaKpc113kq6MAoGCCqGSM49BAMCA0gAMEUCIC1HtrhR/Hh9cqlQ
+1EJ1g9mXJZ5MVycQh3HlBj7p5yeXAiEAtLxvz+BIqZIu1UE+rMqtHtC+ez4ooyyu
+Jl+OOz092yw=
+-----END CERTIFICATE-----
+";
+
+    /// Of a certificate that cannot be read nobody knows until when it is valid.
+    #[test]
+    fn a_certificate_that_rustls_cannot_read_is_refused_although_it_is_its_own_authority() {
+        let own = certificates(Some(VERSION_1.as_bytes())).unwrap();
+        for any_name in [true, false] {
+            let provider = Arc::new(ring::default_provider());
+            let roots = Arc::new(roots(Some(VERSION_1.as_bytes())).unwrap());
+            let inner = WebPkiServerVerifier::builder_with_provider(roots, provider).build().unwrap();
+            let verifier = Signed { inner, own: own.clone(), any_name };
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let error = verifier.verify_server_cert(&own[0], &[], &name, &[], UnixTime::now()).unwrap_err();
+            assert!(error.to_string().contains("UnsupportedCertVersion"), "{error}");
+        }
     }
 }

@@ -77,8 +77,8 @@ async fn connect(server: &StandIn, host: &str, mode: TlsMode, ca: Option<&str>) 
 /// The refusal of a certificate: a person has to do something, and is told what.
 fn assert_refused(result: Result<Session, Failure>, says: &str) {
     let failure = result.expect_err("the connection was made");
-    assert_eq!((failure.class, failure.reason), (Class::User, Reason::DatabaseUnreachable), "{failure}");
-    assert_says(&failure.message, &["127.0.0.1", "certificate", says, "spec.connection.tls"]);
+    assert_eq!((failure.class, failure.reason), (Class::User, Reason::CertificateInvalid), "{failure}");
+    assert_says(&failure.message, &["cannot connect to 127.0.0.1", "certificate", says, "spec.connection.tls"]);
     assert!(!failure.message.contains("hunter2"), "{failure}");
 }
 
@@ -102,7 +102,8 @@ async fn another_authority_is_refused_where_the_authority_counts() -> Result<()>
     let (ours, theirs) = (Authority::new("ours")?, Authority::new("theirs")?);
     let server = theirs.server("127.0.0.1")?;
     for mode in [VerifyCa, VerifyFull] {
-        assert_refused(connect(&server, "127.0.0.1", mode, Some(&ours.pem)).await, "UnknownIssuer");
+        let result = connect(&server, "127.0.0.1", mode, Some(&ours.pem)).await;
+        assert_refused(result, "put the server's authority into the secret of spec.connection.tls.caSecretRef");
     }
     assert_eq!(server.seen(), [""; 0], "nothing is said to such a server, least of all a password");
     connect(&server, "127.0.0.1", Require, Some(&ours.pem)).await?;
@@ -114,6 +115,7 @@ async fn another_host_name_is_refused_by_verify_full_alone() -> Result<()> {
     let authority = Authority::new("ours")?;
     let server = authority.server("db.example")?;
     assert_refused(connect(&server, "127.0.0.1", VerifyFull, Some(&authority.pem)).await, "db.example");
+    assert_refused(connect(&server, "127.0.0.1", VerifyFull, Some(&authority.pem)).await, "spec.connection.host");
     for mode in [Prefer, Require, VerifyCa] {
         connect(&server, "127.0.0.1", mode, Some(&authority.pem)).await?;
     }
@@ -128,6 +130,31 @@ async fn an_expired_certificate_is_refused_where_certificates_count() -> Result<
         assert_refused(connect(&server, "127.0.0.1", mode, Some(&authority.pem)).await, "expired");
     }
     connect(&server, "127.0.0.1", Require, None).await?;
+    Ok(())
+}
+
+/// Also where it is its own authority, and however it is marked.
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_within_its_period_alone() -> Result<()> {
+    for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
+        for (from, to, says) in [(2020, 2021, Some("expired")), (2035, 2036, Some("not valid yet")), (2020, 2036, None)]
+        {
+            let key = KeyPair::generate()?;
+            let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+            params.is_ca = is_ca.clone();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            let certificate = params.self_signed(&key)?;
+            let server = start(certificate.der().clone(), &key)?;
+            for mode in [VerifyCa, VerifyFull] {
+                let result = connect(&server, "127.0.0.1", mode, Some(&certificate.pem())).await;
+                match says {
+                    Some(says) => assert_refused(result, says),
+                    None => drop(result?),
+                }
+            }
+        }
+    }
     Ok(())
 }
 
@@ -168,13 +195,25 @@ async fn a_server_without_tls_is_refused_where_tls_is_demanded() -> Result<()> {
     for mode in [Require, VerifyCa, VerifyFull] {
         let failure =
             connect(&server, "127.0.0.1", mode, Some(&authority.pem)).await.expect_err("the connection was made");
-        assert_eq!(failure.reason, Reason::DatabaseUnreachable, "{failure}");
-        assert_says(&failure.message, &["127.0.0.1", "server does not support TLS"]);
+        assert_eq!((failure.class, failure.reason), (Class::User, Reason::InvalidSpec), "{failure}");
+        let says = ["127.0.0.1", "the server does not support TLS", "spec.connection.tls.mode", "ssl = on", "Prefer"];
+        assert_says(&failure.message, &says);
     }
     assert_eq!(server.seen(), [""; 0]);
     connect(&server, "127.0.0.1", Prefer, None).await?;
     connect(&server, "127.0.0.1", Disable, None).await?;
     assert_eq!(server.seen(), ["plain"; 2]);
+    Ok(())
+}
+
+/// A host may be called what it likes: only a certificate that was refused is one.
+#[tokio::test]
+async fn a_host_whose_name_speaks_of_certificates_is_unreachable_for_now() -> Result<()> {
+    let mut endpoint = endpoint("postgresql://someone:hunter2@certificate.invalid:5432/somewhere");
+    endpoint.tls = VerifyFull;
+    endpoint.ca = Some(Authority::new("ours")?.pem.into_bytes());
+    let failure = Session::connect(&endpoint, &Metrics::default()).await.expect_err("the connection was made");
+    assert_eq!((failure.class, failure.reason), (Class::Transient, Reason::DatabaseUnreachable), "{failure}");
     Ok(())
 }
 
