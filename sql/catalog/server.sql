@@ -1,5 +1,6 @@
 -- The server and the extension. Runs in any database, with or without TimescaleDB, as any role.
 SELECT jsonb_build_object(
+    'session', current_setting('timescaledb_policy_operator.session', true),
     'version_num', current_setting('server_version_num')::int,
     'extension', (
         SELECT jsonb_build_object('version', e.extversion, 'schema', n.nspname)

@@ -121,6 +121,8 @@ reasons! {
     AuthenticationFailed: Failed,
     /// The server's certificate is not one that `spec.connection.tls` trusts.
     CertificateInvalid: Failed,
+    /// A pooler in transaction mode stands between the operator and the server.
+    TransactionPooling: Failed,
     /// The table does not exist, or is not a plain table.
     TableNotFound: Failed,
     /// The table holds rows and `migrateData` is not set.

@@ -44,6 +44,10 @@ const LONG: Limits = Limits { lock: Duration::from_secs(2), statement: Duration:
 /// The longest a round trip may take beyond what the server's own timeouts allow: a peer that vanished without a word.
 const UNANSWERED: Duration = Duration::from_secs(45);
 
+/// A setting of our own. A session that does not find it as it was left is not one session: a pooler hands its statements
+/// to one server process after the other.
+const MARK: &str = "timescaledb_policy_operator.session";
+
 const REFUSED: &str = "the database refused";
 
 /// A connection with pinned settings.
@@ -52,6 +56,8 @@ const REFUSED: &str = "the database refused";
 pub struct Session {
     client: Client,
     metrics: Metrics,
+    /// What [`MARK`] was set to.
+    mark: String,
 }
 
 impl fmt::Debug for Session {
@@ -86,23 +92,46 @@ impl Session {
             }
         });
         metrics.connections.inc();
-        let session = Self { client, metrics: metrics.clone() };
-        session.execute(&format!("SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; {}", set_limits("SET", QUICK))).await?;
+        let mark = format!("{:016x}", fastrand::u64(..));
+        let pinned = format!(
+            "SET {MARK} = '{mark}'; SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; {}",
+            set_limits("SET", QUICK)
+        );
+        let session = Self { client, metrics: metrics.clone(), mark };
+        session.execute(&pinned).await?;
         Ok(session)
+    }
+
+    /// What the server says of [`MARK`] must be what was set, or the settings and the lock are those of another session.
+    fn must_be_marked(&self, found: Option<&str>) -> Result<(), Failure> {
+        if found == Some(&self.mark) {
+            return Ok(());
+        }
+        let message = "the session does not keep its settings: a pooler in transaction mode (pool_mode = transaction) stands between the operator and the server, where neither the advisory lock nor the timeouts hold. Connect to the server itself, or to a pooler with pool_mode = session";
+        Err(Failure::new(Class::User, Reason::TransactionPooling, message))
     }
 
     /// Takes this operator's lock on the database for as long as the session lives, or says who holds it.
     pub async fn lock(&self) -> Result<(), Failure> {
-        let row = self.query("SELECT pg_try_advisory_lock($1)", &[(&ADVISORY_LOCK, Type::INT8)]).await?;
-        if row.first().is_some_and(|row| row.get(0)) {
+        // In a process that is not the session's own the lock would be left behind.
+        let take = format!(
+            "SELECT current_setting('{MARK}', true), CASE WHEN current_setting('{MARK}', true) = $1 THEN pg_try_advisory_lock($2) END"
+        );
+        let rows = self.query(&take, &[(&self.mark, Type::TEXT), (&ADVISORY_LOCK, Type::INT8)]).await?;
+        let row = rows.first();
+        self.must_be_marked(row.and_then(|row| row.get(0)))?;
+        if row.and_then(|row| row.get(1)) == Some(true) {
             return Ok(());
         }
         let holder =
             self.query(include_str!("../../sql/catalog/lock_holder.sql"), &[(&ADVISORY_LOCK, Type::INT8)]).await?;
         let holder = holder.first().map_or_else(|| "another session".to_owned(), |row| row.get(0));
-        let message = format!(
+        let mut message = format!(
             "{holder} holds the advisory lock of this operator on the database; only one operator may manage a database, and this one waits"
         );
+        if !holder.starts_with(credentials::APPLICATION_NAME) {
+            message.push_str(". By its name that is no operator: maybe a connection of a pooler in transaction mode, where an operator left the lock behind");
+        }
         Err(Failure::new(Class::Transient, Reason::DatabaseLocked, message))
     }
 

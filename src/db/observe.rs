@@ -42,13 +42,22 @@ impl<T> Named<T> {
     }
 }
 
+#[derive(Deserialize)]
+struct ServerRow {
+    /// The mark of the session that answers.
+    session: Option<String>,
+    #[serde(flatten)]
+    server: Server,
+}
+
 impl Session {
     /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
     pub async fn observe(&self, with_indexes: &[&Relation]) -> Result<Catalog, Failure> {
         let (schemas, names) = split(with_indexes);
         let observed = async {
             self.execute(BEGIN).await?;
-            let server: Server = one(&self.query(SERVER, &[]).await?)?;
+            let ServerRow { session, server } = one(&self.query(SERVER, &[]).await?)?;
+            self.must_be_marked(session.as_deref())?;
             let mut catalog = Catalog { server, ..Catalog::default() };
             if catalog.server.extension.is_some() {
                 let indexed: [(&(dyn ToSql + Sync), Type); 2] =

@@ -156,7 +156,10 @@ async fn every_step_runs_with_the_limits_of_the_operator() -> Result<()> {
         json!({"name": "by_value", "columns": [{"name": "value"}], "where": format!("{}.refuse(value)", db.schema)});
     resources[0]["spec"]["indexes"] = json!([index]);
     let outcome = operator.attempt(resources.clone()).await?;
-    assert_says(&outcome.failure(Kind::Hypertable, "metric").message, &["lock 2s, statement 0, name tpo test"]);
+    assert_says(
+        &outcome.failure(Kind::Hypertable, "metric").message,
+        &["lock 2s, statement 0, name tpo test"],
+    );
 
     let query = format!("SELECT time_bucket({}.width(), ts) AS hour, count(*) FROM metric GROUP BY 1", db.schema);
     let outcome = operator.attempt([aggregate("hourly", &query, json!({}))]).await?;
@@ -237,6 +240,42 @@ async fn a_server_that_refuses_for_now_is_tried_again_and_one_that_refuses_for_g
         assert_eq!((failure.class, failure.reason), (class, reason), "{failure}");
         assert_says(&failure.message, &["127.0.0.1", words, code]);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_found_out_and_named() -> Result<()> {
+    let server = StandIn::start(None, Answer::Pooled)?;
+    let session = connect(&server.uri("127.0.0.1")).await?;
+    let failure = session.observe(&[]).await.expect_err("it was taken for a session");
+    assert_eq!((failure.class, failure.reason), (Class::User, Reason::TransactionPooling), "{failure}");
+    assert_says(&failure.message, &["pool_mode = transaction", "Connect to the server itself", "pool_mode = session"]);
+    Ok(())
+}
+
+/// As far as a server without a pooler goes: a function of the query takes the mark of the session away.
+#[tokio::test]
+async fn a_session_that_lost_its_mark_takes_no_lock_and_reads_nothing() -> Result<()> {
+    let db = Database::shared().await?;
+    db.run(METRIC).await?;
+    db.run(
+        "SELECT create_hypertable('metric', 'ts', migrate_data => true);
+         CREATE FUNCTION width() RETURNS interval LANGUAGE plpgsql IMMUTABLE AS $body$ BEGIN
+            PERFORM set_config('timescaledb_policy_operator.session', 'of another', false);
+            RETURN interval '1 hour';
+         END $body$",
+    )
+    .await?;
+    let query = format!("SELECT time_bucket({}.width(), ts) AS hour, count(*) FROM metric GROUP BY 1", db.schema);
+    let resources = [hypertable("metric", json!({})), aggregate("hourly", &query, json!({}))];
+    db.session.lock().await?;
+    let failure = db.attempt(resources).await.err().ok_or("it went on")?;
+    assert_says(&failure.to_string(), &["pool_mode = transaction"]);
+    for failure in [db.session.lock().await.err(), db.session.observe(&[]).await.err()] {
+        assert_eq!(failure.map(|failure| failure.reason), Some(Reason::TransactionPooling));
+    }
+    // A new session is marked anew.
+    db.through(&endpoint(&db.server.url())).await?.session.observe(&[]).await?;
     Ok(())
 }
 

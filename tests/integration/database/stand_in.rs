@@ -19,6 +19,8 @@ pub enum Answer {
     Welcome,
     /// A SQLSTATE and a message, as PostgreSQL refuses.
     Refusal(&'static str, &'static str),
+    /// Welcome, by a pooler in transaction mode: what one statement sets, the next one does not find.
+    Pooled,
     /// Something that is not PostgreSQL's.
     Gibberish,
 }
@@ -94,7 +96,7 @@ fn startup(stream: &mut impl Read) -> std::io::Result<(u32, Vec<u8>)> {
 fn talk(mut stream: impl Read + Write, answer: Answer) -> std::io::Result<()> {
     const READY: &[u8] = b"Z\0\0\0\x05I";
     match answer {
-        Answer::Welcome => {}
+        Answer::Welcome | Answer::Pooled => {}
         Answer::Gibberish => return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         Answer::Refusal(code, words) => {
             let body = format!("SFATAL\0VFATAL\0C{code}\0M{words}\0\0");
@@ -112,5 +114,28 @@ fn talk(mut stream: impl Read + Write, answer: Answer) -> std::io::Result<()> {
         if kind == b'Q' {
             stream.write_all(&[b"C\0\0\0\x08SET\0", READY].concat())?;
         }
+        if kind == b'S' && matches!(answer, Answer::Pooled) {
+            stream.write_all(&[&json_row(r#"{"session": null, "version_num": 170005}"#)?, READY].concat())?;
+        }
     }
+}
+
+/// The answer to one query by the extended protocol: a row of one column of type `jsonb`.
+fn json_row(json: &str) -> std::io::Result<Vec<u8>> {
+    const JSONB: i32 = 3802;
+    let mut answer = Vec::new();
+    let mut message = |kind: u8, body: &[&[u8]]| {
+        let body = body.concat();
+        answer.push(kind);
+        answer.extend(i32::try_from(body.len() + 4).map_err(std::io::Error::other)?.to_be_bytes());
+        answer.extend(body);
+        Ok::<_, std::io::Error>(())
+    };
+    let length = i32::try_from(json.len() + 1).map_err(std::io::Error::other)?.to_be_bytes();
+    message(b'1', &[])?;
+    message(b'2', &[])?;
+    message(b'T', &[&[0, 1], b"jsonb\0", &[0; 6], &JSONB.to_be_bytes(), &[0xff; 6], &[0, 1]])?;
+    message(b'D', &[&[0, 1], &length, &[1], json.as_bytes()])?;
+    message(b'C', &[b"SELECT 1\0"])?;
+    Ok(answer)
 }
