@@ -138,7 +138,7 @@ async fn every_step_runs_with_the_limits_of_the_operator() -> Result<()> {
     db.run(METRIC).await?;
     db.run(
         "CREATE FUNCTION report() RETURNS text LANGUAGE plpgsql STABLE AS $body$ BEGIN
-            RAISE EXCEPTION 'lock %, statement %, name %', current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('application_name');
+            RAISE EXCEPTION 'lock %, statement %, name %, gone %', current_setting('lock_timeout'), current_setting('statement_timeout'), current_setting('application_name'), coalesce(current_setting('client_connection_check_interval', true), '2s');
          END $body$;
          CREATE FUNCTION refuse(value float8) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM $schema.report(); RETURN true; END';
          CREATE FUNCTION width() RETURNS interval LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM $schema.report(); RETURN interval ''1 hour''; END'",
@@ -158,7 +158,7 @@ async fn every_step_runs_with_the_limits_of_the_operator() -> Result<()> {
     let outcome = operator.attempt(resources.clone()).await?;
     assert_says(
         &outcome.failure(Kind::Hypertable, "metric").message,
-        &["lock 2s, statement 0, name tpo test"],
+        &["lock 2s, statement 0, name tpo test, gone 2s"],
     );
 
     let query = format!("SELECT time_bucket({}.width(), ts) AS hour, count(*) FROM metric GROUP BY 1", db.schema);

@@ -177,3 +177,90 @@ async fn a_conversion_cut_off_by_the_end_of_the_operator_is_made_by_the_next() -
     stage.end().await?;
     database.end().await
 }
+
+/// PostgreSQL reads from its client when a statement has ended, not before. A long one would go on for nobody, with its
+/// locks, and the next operator's would come on top.
+#[tokio::test]
+async fn a_long_step_ends_with_the_operator_that_was_killed() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // with one backend nothing can be looked at meanwhile
+    }
+    let mut stage = Stage::own("killed-in-a-step").await?;
+    stage.start_operator().await?;
+    let database = Database::start().await?;
+    database.run(&many_rows()).await?;
+    database.run(GATE).await?;
+    let gate = database.connect().await?;
+    gate.batch_execute("SELECT pg_advisory_lock(7)").await?;
+    stage.secret(&database).await?;
+    let readings = manifests::hypertable("readings", "chunkInterval: 7 days, migrateData: true");
+    stage.apply(&[manifests::database("plant", ""), readings]).await?;
+    database.until(&conversion("wait_event = 'PgSleep'")).await?;
+    stage.take_operator()?.kill();
+    // The gate is still closed: the statement does not end by itself.
+    let sessions = "NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%')";
+    database.until(sessions).await?;
+    assert_eq!(database.value::<i64>("SELECT count(*) FROM ONLY plant.readings").await?, ROWS, "all rolled back");
+    gate.batch_execute("SELECT pg_advisory_unlock(7)").await?;
+    stage.start_operator().await?;
+    stage.ready("hypertable/readings").await?;
+    assert_eq!(database.value::<i64>("SELECT count(*) FROM ONLY plant.readings").await?, 0, "all are in chunks");
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn the_server_never_counts_more_connections_than_it_is_said_to_allow() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // its connections share one backend
+    }
+    const TABLES: usize = 8;
+    let stage = Stage::shared("connection-count").await?;
+    let database = Database::start().await?;
+    let tables: Vec<_> = (0..TABLES).map(|n| format!("readings{n}")).collect();
+    database.run(&tables.iter().map(|table| manifests::table_of_days(table, 40)).collect::<String>()).await?;
+    // An index that takes its time: a row of it waits for a tenth of a second.
+    database
+        .run(
+            "CREATE FUNCTION plant.slowly(value float8) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+             BEGIN PERFORM pg_catalog.pg_sleep(0.02); RETURN true; END $$",
+        )
+        .await?;
+    stage.secret(&database).await?;
+    let with = |more: &str| {
+        let of_table = |table: &String| {
+            let index =
+                format!("indexes: [{{name: {table}_slow, columns: [{{name: sensor}}], where: plant.slowly(value)}}]");
+            manifests::hypertable(table, &format!("migrateData: true{}", more.replace("INDEX", &index)))
+        };
+        tables.iter().map(of_table).collect::<Vec<_>>()
+    };
+    stage.apply(&[&[manifests::database("plant", "maxConnections: 4")], &with("")[..]].concat()).await?;
+    stage.ready(&format!("--all {}", KINDS.join(","))).await?;
+    let watcher = database.superuser().await?;
+    stage.apply(&with(", INDEX")).await?;
+    let mut most = 0;
+    eventually("all indexes", async || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%'";
+        // Closer together than a step takes.
+        for _ in 0..20 {
+            let now: i64 = watcher.query_one(count, &[]).await?.get(0);
+            assert!(now <= 4, "{now} connections");
+            most = most.max(now);
+        }
+        let built = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisvalid AND c.relnamespace = 'plant'::regnamespace AND c.relname LIKE '%\\_slow'";
+        let built: i64 = watcher.query_one(built, &[]).await?.get(0);
+        Ok((built == i64::try_from(TABLES)?).then_some(()))
+    })
+    .await?;
+    assert_eq!(most, 4, "what is allowed is used");
+    stage.ready(&format!("--all {}", KINDS.join(","))).await?;
+    let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%'";
+    eventually("one connection is left", async || {
+        Ok((watcher.query_one(idle, &[]).await?.get::<_, i64>(0) == 1).then_some(()))
+    })
+    .await?;
+    drop(watcher);
+    stage.end().await?;
+    database.end().await
+}
