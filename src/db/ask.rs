@@ -210,6 +210,8 @@ impl Session {
         let read = self.rolled_back(&path, async {
             self.statement(&clone, QUICK).await?;
             self.statement(&index, QUICK).await?;
+            // As the observation reads those of live indexes: names that are not on its path are printed with their schema.
+            self.execute("SET LOCAL search_path = pg_catalog, pg_temp").await?;
             self.query(PREDICATE, &[]).await
         });
         match text_error(read.await)? {

@@ -232,7 +232,7 @@ async fn the_rest_of_an_interrupted_build_is_dropped_and_built_anew() -> Result<
     db.converge([resource()]).await?;
     db.run(ROWS).await?;
     // What TimescaleDB leaves of a build chunk by chunk that was cut off.
-    db.run("BEGIN; UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_device'::regclass; COMMIT").await?;
+    db.run(&db.as_superuser("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_device'::regclass")).await?;
     assert_eq!(spread(&db, "by_device").await?["valid"], false);
     assert_eq!(db.converge([resource()]).await?.actions(), ["drop_invalid_index", "create_index"]);
     let found = spread(&db, "by_device").await?;
@@ -307,5 +307,21 @@ async fn writes_go_on_while_an_index_is_built() -> Result<()> {
     let (rows, outcome) = tokio::join!(write, build);
     assert_eq!(outcome?.actions(), ["create_index"]);
     assert!(rows? > 0, "no row was written while the index was built");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_predicate_may_call_functions_of_the_schema_of_its_table() -> Result<()> {
+    let db = Database::shared().await?;
+    db.run(METRIC).await?;
+    db.run("CREATE FUNCTION plausible(value float8) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT value > 0'").await?;
+    for (name, predicate) in [("plain", "plausible(value)"), ("qualified", "$schema.plausible(value)")] {
+        let index = json!({"name": name, "columns": [{"name": "device"}], "where": db.here(predicate)});
+        assert_eq!(db.converge([with_indexes(&[index.clone()])]).await?.steps.len(), 1);
+        // However it is written, it is what the catalog says.
+        let other = json!({"name": name, "columns": [{"name": "device"}], "where": "plausible(value)"});
+        assert_eq!(db.converge([with_indexes(&[other])]).await?.actions(), [""; 0]);
+        assert_eq!(db.converge([with_indexes(&[index])]).await?.actions(), [""; 0]);
+    }
     Ok(())
 }
