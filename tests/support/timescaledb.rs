@@ -17,11 +17,14 @@ const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Tests that need several backends (waiting for locks, timeouts, cancelling, background workers, more than one
 /// database on a server) ask `is_native` first: the WebAssembly has one backend that its connections share in turns.
 pub struct TimescaleDb {
+    /// The superuser's.
     config: Config,
     host: String,
     port: u16,
     user: String,
     password: String,
+    /// The password of every other role. The WebAssembly server has one for all.
+    password_of_roles: String,
     dbname: String,
     server: Server,
 }
@@ -78,11 +81,17 @@ impl TimescaleDb {
             [Host::Tcp(host)] => host.clone(),
             _ => return Err("TIMESCALEDB_URL must name one host, by name or address".into()),
         };
+        let password = String::from_utf8(config.get_password().unwrap_or_default().to_vec())?;
+        let password_of_roles = match server {
+            Server::WebAssembly(..) => password.clone(),
+            Server::Native(_) => format!("word-{:016x}", fastrand::u64(..)),
+        };
         Ok(Self {
             host,
             port: config.get_ports().first().copied().unwrap_or(5432),
             user: config.get_user().unwrap_or("postgres").into(),
-            password: String::from_utf8(config.get_password().unwrap_or_default().to_vec())?,
+            password,
+            password_of_roles,
             dbname: config.get_dbname().unwrap_or("postgres").into(),
             config,
             server,
@@ -109,13 +118,27 @@ impl TimescaleDb {
         &self.password
     }
 
+    /// The password of every role but the superuser.
+    pub fn password_of_roles(&self) -> &str {
+        &self.password_of_roles
+    }
+
     pub fn dbname(&self) -> &str {
         &self.dbname
     }
 
-    /// The address with the password in it.
+    /// The address with the superuser's name and password in it.
     pub fn url(&self) -> String {
-        let (user, password) = (percent_encoded(&self.user), percent_encoded(&self.password));
+        self.url_with(&self.user, &self.password)
+    }
+
+    /// The address with the name and password of another role in it.
+    pub fn url_as(&self, role: &str) -> String {
+        self.url_with(role, &self.password_of_roles)
+    }
+
+    fn url_with(&self, user: &str, password: &str) -> String {
+        let (user, password) = (percent_encoded(user), percent_encoded(password));
         let (host, port, dbname) = (&self.host, self.port, percent_encoded(&self.dbname));
         format!("postgresql://{user}:{password}@{host}:{port}/{dbname}")
     }
@@ -125,8 +148,46 @@ impl TimescaleDb {
         self.config.clone()
     }
 
+    /// A connection of the superuser.
     pub async fn connect(&self) -> Result<Client> {
         connect(&self.config).await
+    }
+
+    /// Makes the role that owns the tables of an application, and the operator's, which is a member of it. Both are gone
+    /// with the database.
+    pub async fn create_roles(&self) -> Result<()> {
+        let admin = self.connect().await?;
+        let password = quoted(&self.password_of_roles, '\'');
+        let owner = quoted(&self.owner(), '"');
+        admin.batch_execute(&format!("CREATE ROLE {owner} LOGIN PASSWORD {password}")).await?;
+        admin.batch_execute(&format!("GRANT CREATE ON DATABASE {} TO {owner}", quoted(&self.dbname, '"'))).await?;
+        let (operator, owner) = (self.operator(), self.owner());
+        self.run_script("role.sql", &[("role", &operator), ("owner", &owner)]).await
+    }
+
+    /// The role that owns what an application has made. It may create schemas.
+    pub fn owner(&self) -> String {
+        format!("owner_of_{}", self.dbname)
+    }
+
+    /// The role of the operator.
+    pub fn operator(&self) -> String {
+        format!("operator_of_{}", self.dbname)
+    }
+
+    /// Runs a script of `sql/` as psql does, with these variables and the password of roles.
+    pub async fn run_script(&self, name: &str, variables: &[(&str, &str)]) -> Result<()> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(name);
+        let mut script = std::fs::read_to_string(path)?.replace("\\g /dev/null", ";");
+        for (name, value) in
+            variables.iter().chain(&[("DBNAME", self.dbname.as_str()), ("password", &self.password_of_roles)])
+        {
+            for quote in ['"', '\''] {
+                script = script.replace(&format!(":{quote}{name}{quote}"), &quoted(value, quote));
+            }
+        }
+        let statements: Vec<_> = script.lines().filter(|line| !line.starts_with('\\')).collect();
+        Ok(self.connect().await?.batch_execute(&statements.join("\n")).await?)
     }
 
     /// The process of the WebAssembly server, to stop (`signal("STOP")`) or kill it.
@@ -178,8 +239,16 @@ pub async fn connect(config: &Config) -> Result<Client> {
 }
 
 async fn drop_database(admin: &Config, dbname: &str) -> Result<()> {
-    let sql = format!("DROP DATABASE IF EXISTS {dbname} WITH (FORCE)");
-    connect(admin).await?.batch_execute(&sql).await.map_err(Error::from)
+    let admin = connect(admin).await?;
+    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {dbname} WITH (FORCE)")).await?;
+    // Roles belong to the whole server.
+    let roles = format!("DROP ROLE IF EXISTS operator_of_{dbname}, owner_of_{dbname}");
+    admin.batch_execute(&roles).await.map_err(Error::from)
+}
+
+/// As an identifier (`"`) or a literal (`'`).
+fn quoted(text: &str, quote: char) -> String {
+    format!("{quote}{}{quote}", text.replace(quote, &format!("{quote}{quote}")))
 }
 
 fn percent_encoded(text: &str) -> String {

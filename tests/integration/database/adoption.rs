@@ -172,11 +172,13 @@ async fn of_several_refresh_policies_the_oldest_is_taken_and_the_others_left_alo
 async fn a_job_that_belongs_to_another_role_than_its_table_is_changed_in_place() -> Result<()> {
     let db = by_hand().await?;
     let role = format!("owner_{}", db.schema);
-    db.run(&format!(
-        "CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA $schema TO {role}; ALTER TABLE metric OWNER TO {role}"
+    db.run_as_superuser(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT {role} TO {}; GRANT ALL ON SCHEMA $schema TO {role}; ALTER TABLE metric OWNER TO {role}",
+        db.server.owner()
     ))
     .await?;
     let changed = db.converge(resources(Some((1, "/compressAfter", json!("8 days"))))).await?;
     assert_eq!(changed.actions(), ["alter_policy"]);
-    db.run(&format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}")).await
+    db.run_as_superuser(&format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"))
+        .await
 }

@@ -86,7 +86,7 @@ async fn every_managed_property_that_is_changed_by_hand_is_put_right() -> Result
         ("DROP INDEX by_device".to_owned(), vec!["create_index"]),
         ("DROP INDEX good_ones, by_device".to_owned(), vec!["create_index", "create_index"]),
         (
-            "BEGIN; UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'good_ones'::regclass; COMMIT".to_owned(),
+            db.as_superuser("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'good_ones'::regclass"),
             vec!["drop_invalid_index", "create_index"],
         ),
         ("ALTER TABLE metric SET (timescaledb.compress_segmentby = '')".to_owned(), vec!["set_compression"]),

@@ -43,8 +43,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// A schema of a TimescaleDB, and what a pass of the controller does there.
 pub struct Database {
     pub server: Arc<TimescaleDb>,
-    /// The superuser's, with the schema first on its search path.
+    /// The superuser's, acting as the owner, with the schema first on its search path.
     pub sql: Client,
+    /// The operator's, as the role that `sql/role.sql` makes.
     pub session: Session,
     pub metrics: Metrics,
     pub schema: String,
@@ -83,7 +84,7 @@ impl Database {
         let mut shared = SHARED.lock().await;
         let server = match shared.0.upgrade() {
             Some(server) => server,
-            None => Arc::new(TimescaleDb::start().await?),
+            None => Self::server().await?,
         };
         *shared = (Arc::downgrade(&server), Some(server.clone()).filter(|server| !server.is_native()));
         drop(shared);
@@ -112,16 +113,22 @@ impl Database {
 
     /// A server of its own, or on a native server a database of its own.
     pub async fn alone() -> Result<Self> {
-        Self::on(Arc::new(TimescaleDb::start().await?)).await
+        Self::on(Self::server().await?).await
+    }
+
+    async fn server() -> Result<Arc<TimescaleDb>> {
+        let server = TimescaleDb::start().await?;
+        server.create_roles().await?;
+        Ok(Arc::new(server))
     }
 
     async fn on(server: Arc<TimescaleDb>) -> Result<Self> {
         let schema = format!("test_{:016x}", fastrand::u64(..));
         let sql = server.connect().await?;
-        let prepare = format!("CREATE SCHEMA {schema}; SET search_path = {schema}, public; SET TimeZone = 'UTC'");
-        sql.batch_execute(&prepare).await?;
+        sql.batch_execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {}", server.owner())).await?;
+        act_as_owner(&sql, &server, &schema).await?;
         let metrics = Metrics::default();
-        let session = Session::connect(&endpoint(&server.url()), &metrics).await?;
+        let session = Session::connect(&endpoint(&server.url_as(&server.operator())), &metrics).await?;
         let place = Arc::new(Place(schema.clone()));
         Ok(Self { server, sql, session, metrics, schema, place })
     }
@@ -131,7 +138,7 @@ impl Database {
         let metrics = Metrics::default();
         let session = Session::connect(endpoint, &metrics).await?;
         let sql = self.server.connect().await?;
-        sql.batch_execute(&format!("SET search_path = {}, public; SET TimeZone = 'UTC'", self.schema)).await?;
+        act_as_owner(&sql, &self.server, &self.schema).await?;
         let (server, schema, place) = (self.server.clone(), self.schema.clone(), self.place.clone());
         Ok(Self { server, sql, session, metrics, schema, place })
     }
@@ -264,9 +271,26 @@ impl Database {
 
     // ---- the live database
 
-    /// Statements, as the superuser. `$schema` stands for the schema.
+    /// Where the operator connects.
+    pub fn endpoint(&self) -> Endpoint {
+        endpoint(&self.server.url_as(&self.server.operator()))
+    }
+
+    /// Statements, as the owner. `$schema` stands for the schema.
     pub async fn run(&self, sql: &str) -> Result<()> {
         Ok(self.sql.batch_execute(&self.here(sql)).await?)
+    }
+
+    /// A statement on the system catalog among those of the owner. In a block, as whoever opened the connection.
+    pub fn as_superuser(&self, sql: &str) -> String {
+        format!("RESET ROLE; BEGIN; {sql}; COMMIT; SET ROLE {}", self.server.owner())
+    }
+
+    /// Statements, as the superuser.
+    pub async fn run_as_superuser(&self, sql: &str) -> Result<()> {
+        let superuser = self.server.connect().await?;
+        superuser.batch_execute(&format!("SET search_path = {}, public; SET TimeZone = 'UTC'", self.schema)).await?;
+        Ok(superuser.batch_execute(&self.here(sql)).await?)
     }
 
     /// The only column of the only row.
@@ -327,6 +351,11 @@ impl Database {
     pub fn here(&self, text: &str) -> String {
         text.replace("$schema", &self.schema)
     }
+}
+
+async fn act_as_owner(sql: &Client, server: &TimescaleDb, schema: &str) -> Result<()> {
+    let act = format!("SET ROLE {}; SET search_path = {schema}, public; SET TimeZone = 'UTC'", server.owner());
+    Ok(sql.batch_execute(&act).await?)
 }
 
 impl Outcome {

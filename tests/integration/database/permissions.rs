@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use timescaledb_policy_operator::{api::status::Reason, desired::Kind, error::Class, plan::step::Verdict};
 
-use super::driver::{Database, Outcome, aggregate, assert_says, compression, endpoint, hypertable, retention};
+use super::driver::{Database, Outcome, aggregate, assert_says, compression, hypertable, retention};
 use crate::support::Result;
 
 const QUERY: &str = "SELECT time_bucket('1 hour', ts) AS hour, avg(value) AS value FROM metric GROUP BY 1";
@@ -26,17 +26,19 @@ impl Guest {
     /// Roles belong to the whole server, and outlive a database.
     async fn leave(self) -> Result<()> {
         let Self { db, role } = self;
-        db.run(&format!("REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}")).await
+        db.run_as_superuser(&format!(
+            "REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
+        ))
+        .await
     }
 }
 
 async fn as_role(db: &Database, grants: &str) -> Result<Guest> {
-    // The password is the superuser's, because the WebAssembly server has one for all.
     let role = format!("role_{:016x}", fastrand::u64(..));
-    let password = db.server.password().replace('\'', "''");
-    db.run(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'")).await?;
-    db.run(&grants.replace("$role", &role)).await?;
-    let mut endpoint = endpoint(&db.server.url());
+    let password = db.server.password_of_roles().replace('\'', "''");
+    db.run_as_superuser(&format!("CREATE ROLE {role} LOGIN PASSWORD '{password}'")).await?;
+    db.run_as_superuser(&grants.replace("$role", &role)).await?;
+    let mut endpoint = db.endpoint();
     endpoint.config.user(&role);
     Ok(Guest { db: db.through(&endpoint).await?, role })
 }
@@ -226,7 +228,7 @@ async fn a_role_that_owns_nothing_sees_what_the_superuser_sees() -> Result<()> {
 async fn a_role_without_temporary_tables_is_told_for_the_aggregate_alone() -> Result<()> {
     let db = Database::alone().await?;
     db.run(METRIC).await?;
-    db.run(&format!("REVOKE TEMPORARY ON DATABASE \"{}\" FROM PUBLIC", db.server.dbname())).await?;
+    db.run_as_superuser(&format!("REVOKE TEMPORARY ON DATABASE \"{}\" FROM PUBLIC", db.server.dbname())).await?;
     let grants = "GRANT USAGE, CREATE ON SCHEMA $schema TO $role; ALTER TABLE metric OWNER TO $role";
     let role = as_role(&db, grants).await?;
     let outcome = role.attempt(everything()).await?;
@@ -235,4 +237,31 @@ async fn a_role_without_temporary_tables_is_told_for_the_aggregate_alone() -> Re
     assert_eq!(reason, Reason::PermissionDenied, "{message}");
     assert_says(message, &["temporary"]);
     role.leave().await
+}
+
+/// `sql/role-observe.sql`.
+#[tokio::test]
+async fn the_role_for_observing_sees_every_difference_and_changes_nothing() -> Result<()> {
+    let db = Database::shared().await?;
+    db.run(METRIC).await?;
+    db.converge(everything()).await?;
+    let role = format!("observer_{}", db.schema);
+    db.server.run_script("role-observe.sql", &[("role", &role), ("schema", &db.schema)]).await?;
+    db.server.run_script("role-observe.sql", &[("role", &role), ("schema", &db.schema)]).await?; // for another schema
+    let mut endpoint = db.endpoint();
+    endpoint.config.user(&role);
+    let observer = Guest { db: db.through(&endpoint).await?, role };
+    assert_eq!(observer.plan(everything()).await?.steps, []);
+
+    db.run("SELECT set_chunk_time_interval('metric', interval '3 days'); SELECT remove_retention_policy('metric'); DROP INDEX by_value;
+        ALTER MATERIALIZED VIEW hourly SET (timescaledb.materialized_only = true); CREATE TABLE later (ts timestamptz NOT NULL)").await?;
+    let wanted = || everything().into_iter().chain([hypertable("later", json!({}))]);
+    let (seen, all) = (observer.plan(wanted()).await?, db.plan(wanted()).await?);
+    assert_eq!(seen.steps, all.steps);
+    assert_eq!(seen.steps.len(), 5, "{:#?}", seen.steps);
+    assert_eq!(seen.verdicts, all.verdicts);
+    let outcome = observer.attempt(wanted()).await?;
+    assert_eq!(outcome.actions(), [""; 0]);
+    assert_eq!(db.plan(wanted()).await?.steps, all.steps, "nothing has changed");
+    observer.leave().await
 }

@@ -54,7 +54,7 @@ async fn nothing_that_somebody_put_into_other_schemas_is_called() -> Result<()> 
     db.run(METRIC).await?;
     // Names, and argument types, that fit better than PostgreSQL's own.
     db.run(
-        "CREATE SCHEMA evil; CREATE SCHEMA \"$user\";
+        "RESET ROLE; CREATE SCHEMA evil; CREATE SCHEMA \"$user\";
          DO $do$ DECLARE place text; BEGIN FOREACH place IN ARRAY ARRAY['public', 'evil', '\"$user\"', 'pg_temp'] LOOP
             EXECUTE replace($sql$
                 CREATE FUNCTION place.now() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''hijacked''; END';
@@ -81,7 +81,7 @@ async fn nothing_that_somebody_put_into_other_schemas_is_called() -> Result<()> 
          END LOOP; END $do$",
     )
     .await?;
-    let mut endpoint = endpoint(&db.server.url());
+    let mut endpoint = db.endpoint();
     endpoint.config.options("-c search_path=evil,pg_temp,public,pg_catalog");
     let hijacked = db.through(&endpoint).await?;
     let outcome = hijacked.attempt(everything()).await?;
@@ -116,7 +116,7 @@ async fn settings_of_the_role_or_the_database_change_nothing() -> Result<()> {
         "bytea_output=escape",
         "row_security=off",
     ];
-    let mut odd = endpoint(&db.server.url());
+    let mut odd = db.endpoint();
     odd.config.options(options.map(|option| format!("-c {}", option.replace(' ', "\\ "))).join(" "));
     let odd = db.through(&odd).await?;
     let mut resources = everything();
@@ -144,7 +144,7 @@ async fn every_step_runs_with_the_limits_of_the_operator() -> Result<()> {
          CREATE FUNCTION width() RETURNS interval LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM $schema.report(); RETURN interval ''1 hour''; END'",
     )
     .await?;
-    let mut generous = endpoint(&db.server.url());
+    let mut generous = db.endpoint();
     generous.config.options("-c lock_timeout=0 -c statement_timeout=7s").application_name("tpo test");
     let operator = db.through(&generous).await?;
     let mut resources = everything();
@@ -176,7 +176,7 @@ async fn every_step_runs_with_the_limits_of_the_operator() -> Result<()> {
 async fn who_may_not_log_in_is_told_why() -> Result<()> {
     let db = Database::shared().await?;
     let refused = async |change: &dyn Fn(&mut tokio_postgres::Config)| {
-        let mut endpoint = endpoint(&db.server.url());
+        let mut endpoint = db.endpoint();
         change(&mut endpoint.config);
         Session::connect(&endpoint, &Metrics::default()).await.expect_err("the connection was made")
     };
@@ -187,7 +187,7 @@ async fn who_may_not_log_in_is_told_why() -> Result<()> {
     assert_eq!((password.class, password.reason), (Class::User, Reason::AuthenticationFailed), "{password}");
     assert_says(
         &password.message,
-        &[&format!("{}:{}", db.server.host(), db.server.port()), db.server.user(), "28P01", "secret"],
+        &[&format!("{}:{}", db.server.host(), db.server.port()), &db.server.operator(), "28P01", "secret"],
     );
     let nobody = refused(&|config| {
         config.user("nobody");
@@ -275,7 +275,7 @@ async fn a_session_that_lost_its_mark_takes_no_lock_and_reads_nothing() -> Resul
         assert_eq!(failure.map(|failure| failure.reason), Some(Reason::TransactionPooling));
     }
     // A new session is marked anew.
-    db.through(&endpoint(&db.server.url())).await?.session.observe(&[]).await?;
+    db.through(&db.endpoint()).await?.session.observe(&[]).await?;
     Ok(())
 }
 
@@ -391,10 +391,10 @@ async fn a_session_that_an_administrator_ends_is_unreachable_for_now() -> Result
     if !db.server.is_native() {
         return Ok(()); // its connections share one backend
     }
-    let mut named = endpoint(&db.server.url());
+    let mut named = db.endpoint();
     named.config.application_name("to be ended");
     let session = Session::connect(&named, &Metrics::default()).await?;
-    db.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to be ended' AND datname = current_database()").await?;
+    db.run_as_superuser("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to be ended' AND datname = current_database()").await?;
     let failure = session.observe(&[]).await.expect_err("it goes on");
     assert_eq!((failure.class, failure.reason), (Class::Transient, Reason::DatabaseUnreachable), "{failure}");
     Ok(())
@@ -403,10 +403,10 @@ async fn a_session_that_an_administrator_ends_is_unreachable_for_now() -> Result
 #[tokio::test]
 async fn a_database_without_the_extension_is_named_and_taken_up_once_it_is_there() -> Result<()> {
     let db = Database::alone().await?;
-    db.run("DROP EXTENSION timescaledb CASCADE").await?;
+    db.run_as_superuser("DROP EXTENSION timescaledb CASCADE").await?;
     db.run(METRIC).await?;
     // The library of an extension that is gone stays in the process: a session of its own sees the database as it is.
-    let bare = db.through(&endpoint(&db.server.url())).await?;
+    let bare = db.through(&db.endpoint()).await?;
     let plan = bare.plan(everything()).await?;
     for (kind, name) in [
         (Kind::Hypertable, "metric"),
@@ -420,7 +420,7 @@ async fn a_database_without_the_extension_is_named_and_taken_up_once_it_is_there
     if db.server.is_native() {
         // The WebAssembly server loads the library once.
         db.server.connect().await?.batch_execute("CREATE EXTENSION timescaledb").await?;
-        let again = db.through(&endpoint(&db.server.url())).await?;
+        let again = db.through(&db.endpoint()).await?;
         assert_eq!(
             again.converge([hypertable("metric", json!({"migrateData": true}))]).await?.actions(),
             ["create_hypertable"]
@@ -436,6 +436,7 @@ async fn a_database_that_only_reads_is_read_and_nothing_attempted() -> Result<()
     for (option, says) in
         [("default_transaction_read_only=on", "read-only"), ("timescaledb.restoring=on", "timescaledb.restoring")]
     {
+        // The second one only a superuser may set, as timescaledb_pre_restore() does for the whole database.
         let mut endpoint = endpoint(&db.server.url());
         endpoint.config.options(format!("-c {option}"));
         let outcome = db.through(&endpoint).await?.attempt(everything()).await?;

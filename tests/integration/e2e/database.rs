@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::{Client, Config, types::FromSql};
+use tokio_postgres::{Client, types::FromSql};
 
 use super::eventually;
 use crate::support::{
@@ -16,14 +16,13 @@ static ROOM: Semaphore = Semaphore::const_new(4);
 /// WebAssembly servers that a test has left clean, for the next one: each takes seconds to start.
 static CLEAN: Mutex<Vec<TimescaleDb>> = Mutex::new(Vec::new());
 
-/// A database with the schema `plant`. On a native server that belongs to a role which is no superuser; the WebAssembly
-/// server keeps too much of its catalog from other roles.
+/// A database with the schema `plant`, which belongs to the role of an application. The operator has the role that
+/// `sql/role.sql` makes for it.
 pub struct Database {
     /// There until the end.
     server: Option<TimescaleDb>,
     sql: Client,
     user: String,
-    password: String,
     _room: SemaphorePermit<'static>,
 }
 
@@ -38,28 +37,23 @@ impl Database {
         let clean = CLEAN.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let server = match clean {
             Some(server) => server,
-            None => TimescaleDb::start().await?,
+            None => {
+                let server = TimescaleDb::start().await?;
+                server.create_roles().await?;
+                server
+            }
         };
-        let admin = server.connect().await?;
-        let (user, password) = if Self::is_native() {
-            let (user, password) =
-                (format!("plant_{:08x}", fastrand::u32(..)), format!("word-{:016x}", fastrand::u64(..)));
-            admin.batch_execute(&format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")).await?;
-            (user, password)
-        } else {
-            (server.user().to_owned(), server.password().to_owned())
-        };
-        admin.batch_execute(&format!("CREATE SCHEMA plant; ALTER SCHEMA plant OWNER TO {user}")).await?;
-        let sql = connect(server.config().user(&user).password(&password)).await?;
-        Ok(Self { server: Some(server), sql, user, password, _room: room })
+        let sql = connect(&server.url_as(&server.owner()).parse()?).await?;
+        sql.batch_execute("CREATE SCHEMA plant").await?;
+        let user = server.operator();
+        Ok(Self { server: Some(server), sql, user, _room: room })
     }
 
     /// Leaves nothing behind.
     pub async fn end(mut self) -> Result<()> {
         let server = self.server.take().ok_or(ENDED)?;
         if Self::is_native() {
-            server.stop().await?;
-            return drop_role(&self.user).await;
+            return server.stop().await;
         }
         self.run("DROP SCHEMA plant CASCADE").await?;
         CLEAN.lock().unwrap_or_else(PoisonError::into_inner).push(server);
@@ -76,17 +70,24 @@ impl Database {
         Ok((server.host(), server.port(), server.dbname()))
     }
 
+    /// The operator's role.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    pub fn password(&self) -> &str {
-        &self.password
+    /// The application's role.
+    pub fn owner(&self) -> Result<String> {
+        Ok(self.server()?.owner())
+    }
+
+    /// The password of the operator's role.
+    pub fn password(&self) -> Result<&str> {
+        Ok(self.server()?.password_of_roles())
     }
 
     /// Another connection of the owner.
     pub async fn connect(&self) -> Result<Client> {
-        connect(self.server()?.config().user(&self.user).password(&self.password)).await
+        connect(&self.server()?.url_as(&self.owner()?).parse()?).await
     }
 
     /// A superuser's connection.
@@ -107,6 +108,14 @@ impl Database {
     /// Waits until the condition holds.
     pub async fn until(&self, condition: &str) -> Result<()> {
         eventually(condition, async || Ok(self.value::<bool>(&format!("SELECT {condition}")).await?.then_some(())))
+            .await
+    }
+
+    /// Waits until the condition holds for the superuser, who sees what the sessions of others do.
+    pub async fn until_for_superuser(&self, condition: &str) -> Result<()> {
+        let superuser = self.superuser().await?;
+        let query = format!("SELECT {condition}");
+        eventually(condition, async || Ok(superuser.query_one(&query, &[]).await?.try_get::<_, bool>(0)?.then_some(())))
             .await
     }
 
@@ -136,28 +145,3 @@ impl Database {
 }
 
 const ENDED: &str = "the database has ended";
-
-/// Roles belong to the whole native server.
-async fn drop_role(user: &str) -> Result<()> {
-    let cluster: Config = std::env::var("TIMESCALEDB_URL")?.parse()?;
-    Ok(connect(&cluster).await?.batch_execute(&format!("DROP ROLE {user}")).await?)
-}
-
-impl Drop for Database {
-    /// A test that failed leaves nothing behind either.
-    fn drop(&mut self) {
-        let Some(server) = self.server.take() else { return };
-        drop(server);
-        if Self::is_native() {
-            let user = self.user.clone();
-            // In a thread, because this one may be running the runtime that a destructor cannot wait in.
-            let dropping = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(drop_role(&user))
-            });
-            if !matches!(dropping.join(), Ok(Ok(()))) {
-                eprintln!("the role {} could not be dropped", self.user);
-            }
-        }
-    }
-}

@@ -164,7 +164,7 @@ async fn a_conversion_cut_off_by_the_end_of_the_operator_is_made_by_the_next() -
     stage.secret(&database).await?;
     let readings = manifests::hypertable("readings", "chunkInterval: 7 days, migrateData: true");
     stage.apply(&[manifests::database("plant", ""), readings]).await?;
-    database.until(&conversion("wait_event = 'PgSleep'")).await?;
+    database.until_for_superuser(&conversion("wait_event = 'PgSleep'")).await?;
     let status = stage.take_operator()?.terminate().await?;
     assert!(status.success(), "{status}");
 
@@ -195,11 +195,11 @@ async fn a_long_step_ends_with_the_operator_that_was_killed() -> Result<()> {
     stage.secret(&database).await?;
     let readings = manifests::hypertable("readings", "chunkInterval: 7 days, migrateData: true");
     stage.apply(&[manifests::database("plant", ""), readings]).await?;
-    database.until(&conversion("wait_event = 'PgSleep'")).await?;
+    database.until_for_superuser(&conversion("wait_event = 'PgSleep'")).await?;
     stage.take_operator()?.kill();
     // The gate is still closed: the statement does not end by itself.
     let sessions = "NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%')";
-    database.until(sessions).await?;
+    database.until_for_superuser(sessions).await?;
     assert_eq!(database.value::<i64>("SELECT count(*) FROM ONLY plant.readings").await?, ROWS, "all rolled back");
     gate.batch_execute("SELECT pg_advisory_unlock(7)").await?;
     stage.start_operator().await?;
@@ -254,7 +254,9 @@ async fn the_server_never_counts_more_connections_than_it_is_said_to_allow() -> 
     })
     .await?;
     assert_eq!(most, 4, "what is allowed is used");
-    stage.ready(&format!("--all {}", KINDS.join(","))).await?;
+    for table in &tables {
+        stage.says(&format!("hypertable/{table}"), "InSync").await?;
+    }
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'timescaledb-policy-operator%'";
     eventually("one connection is left", async || {
         Ok((watcher.query_one(idle, &[]).await?.get::<_, i64>(0) == 1).then_some(()))

@@ -87,16 +87,14 @@ async fn every_mistake_is_named_with_its_remedy_while_the_others_go_on() -> Resu
             Cure::Patch(r#"{"dropAfter": "60 days"}"#),
         ),
     ];
-    if Database::is_native() {
-        superuser.batch_execute(&manifests::table("theirs")).await?;
-        mistakes.push((
-            "hypertable/theirs",
-            manifests::hypertable("theirs", ""),
-            "PermissionDenied",
-            &["theirs", "must own the table"],
-            Cure::AsSuperuser(format!("ALTER TABLE plant.theirs OWNER TO {}", database.user())),
-        ));
-    }
+    superuser.batch_execute(&manifests::table("theirs")).await?;
+    mistakes.push((
+        "hypertable/theirs",
+        manifests::hypertable("theirs", ""),
+        "PermissionDenied",
+        &["theirs", "must own the table"],
+        Cure::AsSuperuser(format!("ALTER TABLE plant.theirs OWNER TO {}", database.owner()?)),
+    ));
     let sound = [
         manifests::hypertable("good", "chunkInterval: 1 day"),
         manifests::hypertable("covered", ""),
@@ -139,9 +137,6 @@ async fn every_mistake_is_named_with_its_remedy_while_the_others_go_on() -> Resu
 
 #[tokio::test]
 async fn a_table_out_of_reach_concerns_only_its_own_policies() -> Result<()> {
-    if !Database::is_native() {
-        return Ok(()); // everybody is a superuser
-    }
     let stage = Stage::shared("out-of-reach").await?;
     let database = Database::start().await?;
     database.run(&manifests::table("good")).await?;

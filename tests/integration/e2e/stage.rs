@@ -178,7 +178,7 @@ impl Stage {
         let (host, _, dbname) = database.address()?;
         let keys = [
             ("username", database.user()),
-            ("password", database.password()),
+            ("password", database.password()?),
             ("host", host),
             ("port", &port.to_string()),
             ("dbname", dbname),

@@ -22,6 +22,12 @@ const TRANSACTION_PER_CHUNK = /\bwith\s*\(\s*timescaledb\.transaction_per_chunk\
 const MAY_CHANGE_SETTINGS = /\b(set|reset|discard|set_config|call|do|execute)\b/i
 // The view of settings does not list these.
 const CUSTOM_SETTING = /\bset\s+(?:(?:session|local)\s+)?(\w+\.\w+)\s*(?:=|to\b)/gi
+const IS = 'OPERATOR(pg_catalog.=)' // the connection may have asked for any search path
+const SETTINGS_OF_THE_ROLE = `SELECT setting FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) setting
+  WHERE setrole ${IS} (SELECT oid FROM pg_catalog.pg_roles WHERE rolname ${IS} session_user)
+  AND (setdatabase ${IS} 0 OR setdatabase ${IS} (
+    SELECT oid FROM pg_catalog.pg_database WHERE datname ${IS} pg_catalog.current_database()
+  )) ORDER BY setdatabase USING OPERATOR(pg_catalog.<)`
 const RESETS = /\b(reset|discard)\b|\bsession\s+authorization\s+default\b/i
 
 let connections = 0
@@ -152,11 +158,25 @@ export class Connection {
   }
 
   async #welcome() {
+    await this.#takeSettingsOfRole()
     const values = REPORTED.map((name) => `current_setting('${name}', true)`)
     const [[row]] = await this.#backend.query(`SELECT ${values.join(', ')}`)
     const parameters = REPORTED.map((name, index) => message('S', text(name), text(row[index] ?? '')))
     const cancelKey = message('K', integers(100000 + this.id, 0))
     this.#send(Buffer.concat([message('R', integers(0)), ...parameters, cancelKey, message('Z', Buffer.from('I'))]))
+  }
+
+  // What `ALTER ROLE … SET` says, where the client did not say otherwise.
+  async #takeSettingsOfRole() {
+    const [rows] = await this.#backend.query(SETTINGS_OF_THE_ROLE)
+    const asked = new Set(this.#startupSettings.slice(ORDINARY_SETTINGS.length).map(([name]) => name.toLowerCase()))
+    const settings = rows
+      .map(([setting]) => [setting.slice(0, setting.indexOf('=')), setting.slice(setting.indexOf('=') + 1)])
+      .filter(([name]) => !asked.has(name.toLowerCase()))
+    if (!settings.length) return
+    this.#startupSettings.push(...settings)
+    this.settings = [...this.#startupSettings]
+    await this.#backend.query(`SELECT ${settings.map(setConfig).join(', ')}`)
   }
 
   #request(frame) {
