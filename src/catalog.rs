@@ -74,7 +74,7 @@ pub struct Server {
     pub version_num: i32,
     /// The extension `timescaledb`, where it is installed in this database.
     pub extension: Option<Extension>,
-    /// `timescaledb.license`: `timescale` or `apache`. Absent without the extension.
+    /// `timescaledb.license`: `timescale` or `apache`. Absent without the extension, and where its library is not loaded.
     #[serde(default)]
     pub license: Option<String>,
     /// The server is in recovery, or the session can only read.

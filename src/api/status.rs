@@ -133,6 +133,8 @@ reasons! {
     PermissionDenied: Failed,
     /// The extension `timescaledb` is not installed in the database.
     ExtensionMissing: Failed,
+    /// The extension `timescaledb` is installed, and the server does not load its library.
+    ExtensionNotLoaded: Failed,
     /// The feature needs TimescaleDB's community edition, the server runs the Apache edition.
     LicenseRequired: Failed,
     /// The PostgreSQL or TimescaleDB version is not supported.

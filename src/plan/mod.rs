@@ -386,6 +386,11 @@ pub fn unusable(server: &Server, mode: Mode) -> Option<Rejection> {
             format!("the extension timescaledb is version {}; {major}.{minor} or later is needed", extension.version);
         return Some(Rejection::new(Reason::UnsupportedVersion, message));
     }
+    if server.license.is_none() {
+        // Its settings are known only where its library is loaded; without that its first function ends the session.
+        let message = "the server does not load TimescaleDB's library, although the extension is installed; add timescaledb to shared_preload_libraries and restart the server";
+        return Some(Rejection::new(Reason::ExtensionNotLoaded, message));
+    }
     match mode {
         Mode::Enforce => writable(server),
         Mode::Observe => None,
