@@ -316,12 +316,14 @@ async fn a_predicate_may_call_functions_of_the_schema_of_its_table() -> Result<(
     db.run(METRIC).await?;
     db.run("CREATE FUNCTION plausible(value float8) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT value > 0'").await?;
     for (name, predicate) in [("plain", "plausible(value)"), ("qualified", "$schema.plausible(value)")] {
-        let index = json!({"name": name, "columns": [{"name": "device"}], "where": db.here(predicate)});
-        assert_eq!(db.converge([with_indexes(&[index.clone()])]).await?.steps.len(), 1);
+        let index = |predicate: &str| {
+            with_indexes(&[json!({"name": name, "columns": [{"name": "device"}], "where": db.here(predicate)})])
+        };
+        assert_eq!(db.converge([index(predicate)]).await?.steps.len(), 1);
         // However it is written, it is what the catalog says.
-        let other = json!({"name": name, "columns": [{"name": "device"}], "where": "plausible(value)"});
-        assert_eq!(db.converge([with_indexes(&[other])]).await?.actions(), [""; 0]);
-        assert_eq!(db.converge([with_indexes(&[index])]).await?.actions(), [""; 0]);
+        for predicate in ["plausible(value)", "$schema.plausible(value)"] {
+            assert_eq!(db.converge([index(predicate)]).await?.actions(), [""; 0]);
+        }
     }
     Ok(())
 }

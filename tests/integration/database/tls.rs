@@ -141,7 +141,7 @@ async fn a_self_signed_certificate_is_trusted_within_its_period_alone() -> Resul
         {
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
-            params.is_ca = is_ca.clone();
+            params.is_ca = is_ca;
             params.not_before = rcgen::date_time_ymd(from, 1, 1);
             params.not_after = rcgen::date_time_ymd(to, 1, 1);
             let certificate = params.self_signed(&key)?;

@@ -66,7 +66,7 @@ async fn the_secrets_of_other_operators_are_read_as_they_are() -> Result<()> {
     let credentials = [("username", user), ("password", password)];
     let address = [("host", host), ("port", port)];
     let of_spec = format!("host: {host}, port: {port}, database: {dbname}");
-    let layouts: [(&str, Vec<(&str, &str)>, String); 7] = [
+    let layouts = [
         (
             "cloudnative-pg",
             vec![
