@@ -361,6 +361,22 @@ async fn a_connection_cut_in_a_step_leaves_the_step_done_once() -> Result<()> {
     stage.apply(&[manifests::aggregate("hourly", "readings", "1 hour", "realTime: true")]).await?;
     stage.ready("continuousaggregate/hourly").await?;
     assert!(relay.has_cut());
+    // A step on a connection of its own.
+    database.run("INSERT INTO plant.readings VALUES (now(), 1, 1), (now() - interval '30 days', 2, 2)").await?;
+    relay.cut_at("CREATE INDEX");
+    let indexed = "indexes: [{name: readings_sensor, columns: [{name: sensor}]}]";
+    stage.apply(&[manifests::hypertable("readings", indexed)]).await?;
+    stage.says("hypertable/readings", "InSync").await?;
+    assert!(relay.has_cut());
+    // The lock of a new session, and an observation.
+    for text in ["pg_try_advisory_lock", "REPEATABLE READ"] {
+        relay.close();
+        stage.says("timescaledatabase/plant", "DatabaseUnreachable").await?;
+        relay.cut_at(text);
+        relay.open();
+        stage.ready("timescaledatabase/plant").await?;
+        assert!(relay.has_cut(), "{text}");
+    }
     stage.delete(&[manifests::retention("readings", "dropAfter: 1 year")]).await?;
     assert_eq!(database.policies("retention").await?, 0);
     stage.end().await?;
