@@ -83,7 +83,8 @@ const fn default_max_connections() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
-    /// The secret with the credentials, in this namespace. Either CloudNativePG's keys (`host`, `port`, `dbname`, `username`, `password`) or a `uri`.
+    /// The secret with the credentials, in this namespace. As CloudNativePG, Crunchy, Zalando, Service Binding or Crossplane write it, or with a `uri` alone.
+    /// Host and database that it does not hold are given here.
     pub secret_ref: SecretRef,
     /// Host name or address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -155,7 +155,9 @@ impl Pass<'_> {
         let results: Vec<_> = unheld.map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
         for (claims, result) in results {
             if let Err(failure) = result {
-                claims.iter().for_each(|claim| self.fail(claim, failure.clone()));
+                for claim in &claims {
+                    self.fail(claim, failure.clone());
+                }
             }
         }
     }
