@@ -107,17 +107,17 @@ fn build(
     index: &IndexTarget,
     wanted: &Index,
     mine: &str,
-    replaced: Option<&Index>,
+    older: Option<&Index>,
     draft: &mut Draft,
 ) {
     let Indexes { relation, schema, live, .. } = indexes;
     let (relation, schema, name) = ((*relation).clone(), (*schema).clone(), &index.name);
     let comment = mine.to_owned();
-    let change = match replaced {
+    let change = match older {
         None => format!("index {name} on {relation}: created"),
         Some(found) => format!("index {name} on {relation}: {found} -> {wanted}"),
     };
-    let replaces = replaced.is_some();
+    let replaces = older.is_some();
     if index.unique && indexes.of_aggregate {
         let message =
             format!("spec.indexes: {name} is unique, which TimescaleDB does not support on continuous aggregates");
@@ -135,24 +135,24 @@ fn build(
     }
     if !replaces {
         let action = Action::BuildIndex { relation, name: name.clone(), index: index.clone(), comment: Some(comment) };
-        let mut build = step(claim, action, change);
-        build.long = true;
-        draft.steps.push(build);
+        let mut built = step(claim, action, change);
+        built.long = true;
+        draft.steps.push(built);
         return;
     }
     let from = building_name(&relation, index);
-    let built = live.get(&from);
-    if !built.is_some_and(|found| found.valid && is_same(found, wanted)) {
-        if built.is_some() {
+    let left = live.get(&from);
+    if !left.is_some_and(|found| found.valid && is_same(found, wanted)) {
+        if left.is_some() {
             let change = format!("index {name} on {relation}: the rest of an interrupted build is dropped");
             draft.steps.push(step(claim, drop_index(indexes, &from), change));
         }
         let (relation, name) = (relation.clone(), from.clone());
         let change = format!("index {} on {relation}: built anew beside the old one", index.name);
         let action = Action::BuildIndex { relation, name, index: index.clone(), comment: None };
-        let mut build = step(claim, action, change);
-        build.long = true;
-        draft.steps.push(build);
+        let mut built = step(claim, action, change);
+        built.long = true;
+        draft.steps.push(built);
     }
     let action = Action::PlaceIndex { relation, from, index: index.clone(), comment };
     draft.steps.push(step(claim, action, change));

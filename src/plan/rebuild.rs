@@ -42,7 +42,7 @@ impl Planner<'_> {
         let relation = &target.relation;
         let readers: Vec<_> = self.catalog.readers(live.hypertable.id).map(|(reader, _)| reader.to_string()).collect();
         let history = Question::History { aggregate: relation.clone(), start_offset: None };
-        let (attached, lost) = (self.ask(Question::Attachments(relation.clone())), self.ask(history));
+        let (attached, history) = (self.ask(Question::Attachments(relation.clone())), self.ask(history));
         let Attachments { owner, comment, grants, dependents } = match attached {
             Some(Answer::Attachments(Ok(attachments))) => attachments,
             Some(Answer::Attachments(Err(error))) => return draft.block(error.reason, error.message),
@@ -57,8 +57,8 @@ impl Planner<'_> {
             );
             return draft.block(Reason::QueryChanged, message);
         }
-        let loss = match lost {
-            Some(Answer::History(Ok(loss))) => loss,
+        let lost = match history {
+            Some(Answer::History(Ok(found))) => found,
             Some(Answer::History(Err(error))) => return draft.block(error.reason, error.message),
             None | Some(_) => return,
         };
@@ -120,7 +120,7 @@ impl Planner<'_> {
             "continuous aggregate {relation}: the new one takes its place. Live (-) and wanted (+):\n{difference}"
         );
         let mut swap = step(claim, Action::SwapAggregate(Box::new(swap)), change);
-        if let Some(loss) = loss {
+        if let Some(loss) = lost {
             // How far the rebuild has come changes its statements, not what is agreed to.
             draft.digest_basis = Some(format!("rebuild {relation} as\n{}", definition.wanted));
             draft.needs_approval.push(format!("history from {}", loss.from));
