@@ -65,6 +65,10 @@ unit: ## The tests that need no server
 integration: tools ## The tests against a Kubernetes API server and a TimescaleDB (TIMESCALEDB_URL: a native one)
 	$(WITH_TOOLS) $(CARGO) test --locked --test integration
 
+.PHONY: perturbation
+perturbation: tools ## Crash the operator after every SQL statement and API write (PERTURBATION=sql:17,api:3: after these)
+	PERTURBATION=$(or $(PERTURBATION),all) $(WITH_TOOLS) $(CARGO) test --locked --test perturbation -- --nocapture
+
 .PHONY: lint
 lint: lint-format lint-clippy lint-dependencies lint-purity lint-links ## Formatting, clippy, dependencies, purity of the core, links
 
