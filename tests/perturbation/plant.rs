@@ -22,6 +22,9 @@ use super::{
 };
 use crate::support::{Result, api_server::ApiServer, timescaledb::TimescaleDb};
 
+/// Rows of the table `readings`, which nothing takes away.
+pub const ROWS: i64 = 10;
+
 /// WebAssembly servers that a test has left clean, for the next one: each takes seconds to start.
 static CLEAN: Mutex<Vec<TimescaleDb>> = Mutex::new(Vec::new());
 static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
@@ -217,20 +220,41 @@ impl<'a> Plant<'a> {
         self.operator.start(&self.api_proxy.kubeconfig())
     }
 
-    /// Starts the operator again if it was killed, as a kubelet does. Says whether it had to.
-    pub fn revive(&self) -> Result<bool> {
-        let dead = !self.operator.runs()?;
-        if dead {
-            self.start()?;
+    /// Starts the operator again if it was killed, as a kubelet does.
+    pub async fn revive(&self) -> Result<()> {
+        if self.operator.runs()? {
+            return Ok(());
         }
-        Ok(dead)
+        self.intact().await?;
+        self.start()
+    }
+
+    /// What holds at every moment: no row is lost, and what a deletion undoes is held by a finalizer, so that no policy
+    /// outlives its resource.
+    pub async fn intact(&self) -> Result<()> {
+        let rows: i64 = self.value("SELECT count(*) FROM plant.readings").await?;
+        if rows != ROWS {
+            return Err(format!("{rows} of {ROWS} rows are left").into());
+        }
+        let aggregates: i64 =
+            self.value("SELECT count(*) FROM pg_class WHERE oid = to_regclass('plant.hourly')").await?;
+        for (there, kind, name) in [
+            (self.policies("retention").await?, "retentionpolicies", "readings"),
+            (self.policies("compression").await?, "compressionpolicies", "readings"),
+            (aggregates, "continuousaggregates", "hourly"),
+        ] {
+            if there > 0 && self.get(kind, name).await?["metadata"]["finalizers"].is_null() {
+                return Err(format!("what {kind}/{name} made is there, and no finalizer holds it").into());
+            }
+        }
+        Ok(())
     }
 
     /// Waits until all resources are Ready in their present generation, whatever happens to the operator meanwhile.
     pub async fn settled(&self) -> Result<()> {
         let mut last = Vec::new();
         let settled = eventually("every resource is Ready", async || {
-            self.revive()?;
+            self.revive().await?;
             last = self.objects().await?;
             Ok(last.iter().all(is_ready).then_some(()))
         });
@@ -244,7 +268,7 @@ impl<'a> Plant<'a> {
     /// Waits until no resource is left.
     pub async fn gone(&self) -> Result<()> {
         let gone = eventually("every resource is gone", async || {
-            self.revive()?;
+            self.revive().await?;
             Ok(self.objects().await?.is_empty().then_some(()))
         });
         match gone.await {

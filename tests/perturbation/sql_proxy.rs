@@ -158,12 +158,9 @@ impl Connection {
                     operator.kill();
                     return Ok(());
                 }
-                if gone.load(Ordering::Relaxed) {
-                    if lock(&self.asked).is_empty() {
-                        return Ok(());
-                    }
-                } else {
-                    to_client.write_all(&held).await?;
+                let told = !gone.load(Ordering::Relaxed) && to_client.write_all(&held).await.is_ok();
+                if !told && lock(&self.asked).is_empty() {
+                    return Ok(());
                 }
                 held.clear();
                 failed = false;
