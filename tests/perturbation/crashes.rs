@@ -16,7 +16,7 @@ use super::{
     stale::plant,
     workload::{self, Outcome},
 };
-use crate::support::Result;
+use crate::support::{Error, Result};
 
 /// Points of each kind that every run of the tests takes.
 const SAMPLE: usize = 3;
@@ -74,10 +74,13 @@ async fn learned() -> Result<&'static Learned> {
 }
 
 async fn learn() -> Result<Learned> {
-    let database = take_database().await?;
-    let outcome = workload::run(&database, Crash::Never, Crash::Never).await?;
-    let again = workload::run(&database, Crash::Never, Crash::Never).await?;
-    give_back(database).await?;
+    let undisturbed = async || {
+        let database = take_database().await?;
+        let outcome = workload::run(&database, Crash::Never, Crash::Never).await?;
+        give_back(database).await?;
+        Ok::<_, Error>(outcome)
+    };
+    let (outcome, again) = tokio::try_join!(undisturbed(), undisturbed())?;
     let unsteady = [0, 1, 2].map(|phase| outcome.states[phase].unsteady(&again.states[phase]));
     eprintln!(
         "learned: {} statements, {} writes; unsteady: {unsteady:#?}",

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use support::Result;
 
 /// How long a test waits for what must happen: long enough for two cores that do something else at the same time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(25);
 

@@ -277,7 +277,7 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// Waits for so many passes more, from beginning to end.
+    /// Waits for so many passes more, from beginning to end, and for the beginning of the next.
     pub async fn passes(&self, more: usize) -> Result<()> {
         let goal = self.api_proxy.passes() + more + 1;
         eventually(&format!("{more} more passes"), async || Ok((self.api_proxy.passes() >= goal).then_some(()))).await

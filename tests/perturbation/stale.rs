@@ -30,13 +30,13 @@ fn committed_since(plant: &Plant<'_>, before: usize, words: &[&str]) -> Vec<Stri
     plant.committed().into_iter().skip(before).filter(has).collect()
 }
 
-/// Starts the operator with what the API said then, and lets it look a few times.
+/// Starts the operator with what the API said then, and lets it look around.
 async fn start_in(plant: &Plant<'_>, past: &super::api_proxy::Past) -> Result<usize> {
     plant.operator.kill();
     let before = plant.committed().len();
     plant.api_proxy.go_back(past);
     plant.start()?;
-    plant.passes(2).await?;
+    plant.passes(1).await?;
     Ok(before)
 }
 
@@ -137,7 +137,7 @@ async fn a_policy_whose_resource_is_gone_is_not_brought_back_for_good() -> Resul
 
     start_in(&plant, &past).await?;
     plant.api_proxy.catch_up();
-    plant.passes(2).await?;
+    plant.passes(1).await?;
     assert_eq!(plant.policies("retention").await?, 0, "nobody asks for it, and nobody will remove it");
     plant.end().await?;
     give_back(database).await
@@ -158,7 +158,7 @@ async fn a_namesake_does_not_get_what_the_one_before_it_asked_for() -> Result<()
     assert_eq!(committed_since(&plant, before, &[""]), [""; 0]);
 
     plant.apply(POLICIES, "readings", &workload::retention("730 days")).await?;
-    plant.passes(2).await?;
+    plant.passes(1).await?;
     let namesake = plant.get(POLICIES, "readings").await?;
     assert!(namesake["metadata"]["finalizers"].is_null(), "held for another object: {namesake:#}");
     assert_eq!(committed_since(&plant, before, &[""]), [""; 0]);
@@ -212,7 +212,7 @@ async fn a_successor_whose_watch_is_late_does_not_tighten_a_retention() -> Resul
     let before = plant.committed().len();
     let passes = late.passes();
     plant.operator.kill();
-    eventually("the successor looks", async || Ok((late.passes() > passes + 3).then_some(()))).await?;
+    eventually("the successor looks", async || Ok((late.passes() > passes + 2).then_some(()))).await?;
     let tightened = committed_since(&plant, before, &["alter_job("]);
     late.tell();
     eventually("the retention is as wanted", async || {

@@ -100,7 +100,8 @@ impl State {
 
 /// The text without what differs from run to run: the namespace, which is the schema's name too, and ids.
 pub fn anonymous(text: &str, namespace: &str) -> String {
-    let ids = ["_materialized_hypertable_", "_direct_view_", "_partial_view_", "j.id = ", "hypertable_id = ", "job "];
+    let ids =
+        ["_materialized_hypertable_", "_direct_view_", "_partial_view_", "j.id = ", "hypertable_id = ", "Policy ["];
     ids.iter().fold(text.replace(namespace, "plant"), |text, id| {
         let mut parts = text.split(id);
         let first = parts.next().unwrap_or_default().to_owned();
