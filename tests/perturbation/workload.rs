@@ -137,7 +137,8 @@ async fn settled(plant: &Plant<'_>, undisturbed: bool) -> Result<State> {
     plant.intact().await?;
     let state = plant.state().await?;
     if undisturbed {
-        // Where nothing differs nothing is done.
+        // Where nothing differs nothing is done, once the pass has ended that made everything Ready.
+        plant.passes(0).await?;
         let done = (plant.sql_proxy.counted().len(), plant.api_proxy.writes().len());
         plant.passes(1).await?;
         rest(100).await;
