@@ -29,8 +29,9 @@ use crate::{
 /// Rounds of observing, planning and applying in one pass. What depends on something that the round before created needs
 /// one more; deeper hierarchies go on in the next pass.
 const MAX_ROUNDS: usize = 5;
-/// Rounds of asking and planning again for one plan. The planner needs two; a third would be a defect.
-const MAX_QUESTIONS: usize = 3;
+/// Rounds of asking and planning again for one plan. What is asked about one resource may depend on the answer about another
+/// that comes before it; more than these would be a defect.
+const MAX_QUESTIONS: usize = 6;
 /// The shortest pause before a pass.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 

@@ -259,7 +259,7 @@ impl Database {
     ) -> Result<Plan> {
         let running = BTreeMap::new();
         answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
-        for _ in 0..3 {
+        for _ in 0..7 {
             let plan = plan(Inputs { desired, rules, catalog, answers, running: &running });
             let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
                 return Ok(plan);

@@ -9,6 +9,7 @@ mod drift;
 mod driver;
 mod hypertables;
 mod indexes;
+mod law;
 mod names;
 mod permissions;
 mod retention;
