@@ -201,7 +201,18 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
             statements.push(comment_on_index(schema, &index.name, comment));
             in_transaction(statements)
         }
-        Action::DropIndex { relation: _, schema, index } => alone(drop_index(schema, index)),
+        Action::DropIndex { relation: _, schema, index, only_invalid: false } => alone(drop_index(schema, index)),
+        // Once the table is locked nobody builds any more, and what is not valid then will never be.
+        Action::DropIndex { relation, schema, index, only_invalid: true } => {
+            let named = Relation { schema: schema.clone(), name: index.clone() };
+            let invalid =
+                format!("SELECT FROM pg_catalog.pg_index WHERE indexrelid = {} AND NOT indisvalid", regclass(&named));
+            in_transaction(vec![
+                Statement::new(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quote_relation(relation))),
+                Statement::call(invalid),
+                drop_index(schema, index),
+            ])
+        }
         Action::SetCompression { relation, object, segment_by, order_by, sparse_indexes, merge_interval } => {
             let settings = Columnstore {
                 segment_by: segment_by.clone(),

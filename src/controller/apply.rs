@@ -17,7 +17,7 @@ use crate::{
     api::{status::Reason, timescale_database::Mode},
     catalog::Extension,
     db::Session,
-    desired::{ClaimId, Desired, Intent, ResourceId},
+    desired::{ClaimId, Desired, Intent, Kind, ResourceId},
     error::{self, Class, Failure},
     plan::step::Step,
     sql,
@@ -53,6 +53,11 @@ impl Applying<'_, '_> {
                 unfinished.insert(claim.clone());
                 continue;
             }
+            if let Err(failure) = self.confirm(claim, mine).await {
+                self.pass.fail(claim, failure);
+                unfinished.insert(claim.clone());
+                continue;
+            }
             let (any, progress) = self.quick(mine).await;
             changed |= any;
             match progress {
@@ -70,6 +75,32 @@ impl Applying<'_, '_> {
             }
         }
         changed
+    }
+
+    /// Makes sure that nothing is done on an old view that could not be taken back: what loses something, what a retention
+    /// policy is about, and what nobody would undo if its resource were gone by now. What was seen is compared with the API
+    /// server once in a pass.
+    async fn confirm(&mut self, claim: &ClaimId, steps: &[&Step]) -> Result<(), Failure> {
+        let Some(member) = self.pass.members.get(&claim.resource).cloned() else { return Ok(()) };
+        let reporter = &self.pass.context.reporter;
+        if !self.pass.confirmed.contains(&None) {
+            reporter.confirm(self.pass.database).await?;
+            self.pass.confirmed.insert(None);
+        }
+        let loses = steps.iter().any(|step| !step.hazards.is_empty());
+        if !loses && !member.needs_release() && claim.resource.kind != Kind::RetentionPolicy {
+            return Ok(());
+        }
+        let resource = Some(claim.resource.clone());
+        if !self.pass.confirmed.contains(&resource) {
+            member.confirm(reporter).await?;
+            self.pass.confirmed.insert(resource);
+        }
+        match &claim.target {
+            // Whether a target is selected hangs on its labels.
+            Some(target) if !member.is_deleting() => self.pass.context.confirm_target(target, &member).await,
+            _ => Ok(()),
+        }
     }
 
     fn is_paused(&mut self, claim: &ClaimId) -> bool {
@@ -154,9 +185,12 @@ impl Pass<'_> {
         let unheld = stream::iter(unheld.into_values());
         let results: Vec<_> = unheld.map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
         for (claims, result) in results {
-            if let Err(failure) = result {
-                for claim in &claims {
-                    self.fail(claim, failure.clone());
+            match result {
+                Ok(()) => self.confirmed.extend(claims.first().map(|claim| Some(claim.resource.clone()))),
+                Err(failure) => {
+                    for claim in &claims {
+                        self.fail(claim, failure.clone());
+                    }
                 }
             }
         }

@@ -216,6 +216,11 @@ impl Member {
         each_kind!(&self.object, resource => reporter.finalize(&**resource, wanted).await)
     }
 
+    /// Makes sure that it is still as it was seen.
+    pub async fn confirm(&self, reporter: &Reporter) -> Result<(), Failure> {
+        each_kind!(&self.object, resource => reporter.confirm(&**resource).await)
+    }
+
     /// Lets go of it without touching the database.
     pub async fn orphan(&self, reporter: &Reporter, why: &str) -> Result<(), Failure> {
         let note = Note { reason: Reason::Orphaned, text: format!("{why}: the database is left as it is") };

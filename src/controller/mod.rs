@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase},
+    desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
     metrics::Metrics,
     status::{Observed, Outcome, Summary, summarize_selected},
@@ -95,6 +96,16 @@ impl Context {
             self.fleet.forget(&member.key());
         }
         self.fleet.note(member.key(), database, outcomes, &member.databases(&self.stores))
+    }
+
+    /// Makes sure that a selected target is still as it was seen.
+    async fn confirm_target(&self, target: &TargetId, policy: &Member) -> Result<(), Failure> {
+        let (_, namespace, _) = policy.key();
+        match self.stores.target(target, &namespace) {
+            Some(PolicyTarget::Hypertable(hypertable)) => self.reporter.confirm(&*hypertable).await,
+            Some(PolicyTarget::Aggregate(aggregate)) => self.reporter.confirm(&*aggregate).await,
+            Some(PolicyTarget::Recorded(..)) | None => Ok(()),
+        }
     }
 
     /// Tells members the same: of policies that select their targets, for those in this database.

@@ -1,6 +1,6 @@
 //! What the stages of one pass share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Resource;
 
@@ -21,6 +21,8 @@ pub(super) struct Pass<'a> {
     pub(super) members: BTreeMap<ResourceId, Member>,
     /// The database's resource holds our finalizer.
     pub(super) held: bool,
+    /// Resources that were read anew in this pass and found as they were seen. The database's own is `None`.
+    pub(super) confirmed: BTreeSet<Option<ResourceId>>,
     pub(super) state: &'a mut State,
     pub(super) context: &'a Context,
     pub(super) findings: Findings,

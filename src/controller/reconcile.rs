@@ -1,7 +1,7 @@
 //! One pass over one database: the seven stages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -51,6 +51,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
         pace: pace.clone().unwrap_or_default(),
         members: members(&attached, &database.name_any(), &namespace),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
+        confirmed: BTreeSet::new(),
         database: &database,
         state: &mut state,
         context: &context,

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     api::{
-        FINALIZER, TimescaleDatabase,
+        APPROVE_ANNOTATION, FINALIZER, TimescaleDatabase,
         status::{ConditionType, Reason, Standing, condition},
         timescale_database::TimescaleDatabaseStatus,
     },
@@ -117,6 +117,8 @@ impl Reporter {
         let result = self.api::<K>(resource).patch(&resource.name_any(), &apply(), &Patch::Apply(&patch)).await;
         self.metrics.api_write(kind_label::<K>(), ApiWrite::Finalizer);
         match result {
+            // What is held on to must be what was seen.
+            Ok(now) if wanted && is_another(resource.meta(), now.meta()) => Err(changed(resource)),
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if !wanted && (status.is_not_found() || status.is_conflict()) => Ok(()),
             Err(error) => Err(api_failure("setting the finalizer", resource, &error)),
@@ -131,19 +133,49 @@ impl Reporter {
             + serde::de::DeserializeOwned,
         S: serde::Serialize,
     {
-        let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": resource.name_any(), "uid": resource.uid()},
-            "status": status,
-        });
-        let result = self.api::<K>(resource).patch_status(&resource.name_any(), &apply(), &Patch::Apply(&patch)).await;
-        self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
-        match result {
-            Ok(_) => Ok(()),
-            // Deleted, or deleted and created anew, since it was read: there is nobody left to tell.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(error) => Err(api_failure("writing the status", resource, &error)),
+        let (api, name) = (self.api::<K>(resource), resource.name_any());
+        let mut version = resource.resource_version();
+        for _ in 0..STATUS_ATTEMPTS {
+            // A status is taken whatever uid it names, so the version keeps it off a namesake that was created since.
+            let patch = json!({
+                "apiVersion": K::api_version(&()),
+                "kind": K::kind(&()),
+                "metadata": {"name": name, "resourceVersion": version},
+                "status": status,
+            });
+            let result = api.patch_status(&name, &apply(), &Patch::Apply(&patch)).await;
+            self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
+            match result {
+                Ok(_) => return Ok(()),
+                // Deleted since it was read: there is nobody left to tell.
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                Err(error) => return Err(api_failure("writing the status", resource, &error)),
+            }
+            match api.get_metadata_opt(&name).await {
+                Ok(Some(now)) if now.metadata.uid == resource.uid() => version = now.metadata.resource_version,
+                // Deleted, or deleted and created anew.
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(api_failure("reading", resource, &error)),
+            }
+        }
+        // It changes faster than it can be told; every change makes a pass that tries again.
+        Ok(())
+    }
+
+    /// Makes sure that a resource is still as it was seen, before something is done for it that cannot be taken back: a
+    /// watch may be late, and an operator that takes over from another has seen less than that one.
+    pub async fn confirm<K>(&self, resource: &K) -> Result<(), Failure>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        match self.api::<K>(resource).get_metadata_opt(&resource.name_any()).await {
+            Ok(Some(now)) if !is_another(resource.meta(), &now.metadata) => Ok(()),
+            Ok(_) => Err(changed(resource)),
+            Err(error) => Err(api_failure("reading", resource, &error)),
         }
     }
 
@@ -187,6 +219,26 @@ impl Reporter {
     {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
+}
+
+/// Attempts to write a status that others write to at the same time.
+const STATUS_ATTEMPTS: usize = 3;
+
+/// Whether a resource has become another since it was seen, in what decides about steps.
+fn is_another(seen: &ObjectMeta, now: &ObjectMeta) -> bool {
+    let approval = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|a| a.get(APPROVE_ANNOTATION)).cloned();
+    let labels = |meta: &ObjectMeta| meta.labels.clone().unwrap_or_default();
+    seen.uid != now.uid
+        || seen.generation != now.generation
+        || seen.deletion_timestamp.is_some() != now.deletion_timestamp.is_some()
+        || approval(seen) != approval(now)
+        || labels(seen) != labels(now)
+}
+
+fn changed<K: Resource<DynamicType = ()>>(resource: &K) -> Failure {
+    let message =
+        format!("{} {} has changed since it was seen; it is looked at again", K::kind(&()), resource.name_any());
+    Failure::new(Class::Transient, Reason::Retrying, message)
 }
 
 fn apply() -> PatchParams {

@@ -120,7 +120,8 @@ impl Stores {
         targets
     }
 
-    fn target(&self, id: &TargetId, namespace: &str) -> Option<PolicyTarget> {
+    /// The resource of this name and namespace that a policy may be for.
+    pub fn target(&self, id: &TargetId, namespace: &str) -> Option<PolicyTarget> {
         match id.kind {
             TargetKind::Hypertable => {
                 self.hypertables.get(&ObjectRef::new(&id.name).within(namespace)).map(PolicyTarget::Hypertable)

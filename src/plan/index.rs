@@ -51,7 +51,7 @@ impl Planner<'_> {
             if left_over || unwanted {
                 let what = if left_over { "what is left of an interrupted build" } else { "not listed any more" };
                 let change = format!("index {name} on {relation}: dropped, {what}");
-                let action = drop_index(indexes, name);
+                let action = drop_index(indexes, name, !index.valid);
                 let mut drop = step(claim, action, change);
                 drop.hazards.push(Hazard::DropsObject(format!("index {name} in schema {schema}")));
                 draft.steps.push(drop);
@@ -78,7 +78,7 @@ impl Planner<'_> {
         match live.get(name) {
             Some(found) if !found.valid => {
                 let change = format!("index {name} on {relation}: the rest of an interrupted build is dropped");
-                draft.steps.push(step(claim, drop_index(indexes, name), change));
+                draft.steps.push(step(claim, drop_index(indexes, name, true), change));
                 build(claim, indexes, index, &wanted, mine, None, draft);
             }
             Some(found) if is_same(found, &wanted) => {}
@@ -145,7 +145,8 @@ fn build(
     if !left.is_some_and(|found| found.valid && is_same(found, wanted)) {
         if left.is_some() {
             let change = format!("index {name} on {relation}: the rest of an interrupted build is dropped");
-            draft.steps.push(step(claim, drop_index(indexes, &from), change));
+            let only_invalid = left.is_some_and(|found| !found.valid);
+            draft.steps.push(step(claim, drop_index(indexes, &from, only_invalid), change));
         }
         let (relation, name) = (relation.clone(), from.clone());
         let change = format!("index {} on {relation}: built anew beside the old one", index.name);
@@ -158,9 +159,9 @@ fn build(
     draft.steps.push(step(claim, action, change));
 }
 
-fn drop_index(indexes: &Indexes<'_>, name: &SqlName) -> Action {
+fn drop_index(indexes: &Indexes<'_>, name: &SqlName, only_invalid: bool) -> Action {
     let (relation, schema) = (indexes.relation.clone(), indexes.schema.clone());
-    Action::DropIndex { relation, schema, index: name.clone() }
+    Action::DropIndex { relation, schema, index: name.clone(), only_invalid }
 }
 
 /// The comment that says for which resource an index or an aggregate was made.

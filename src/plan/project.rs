@@ -106,7 +106,7 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
                 hypertable.indexes.insert(index.name.clone(), printed);
             }
         }
-        Action::DropIndex { relation, schema: _, index } => {
+        Action::DropIndex { relation, schema: _, index, only_invalid: _ } => {
             if let Some(hypertable) = catalog.host_mut(relation) {
                 hypertable.indexes.remove(index);
             }

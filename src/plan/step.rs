@@ -232,6 +232,8 @@ pub enum Action {
         schema: SqlName,
         /// Its name.
         index: SqlName,
+        /// Only while it is invalid: a server may go on building after the one who asked for it is gone.
+        only_invalid: bool,
     },
     /// Enable compression, or change its settings for chunks compressed from now on. What is `None` is left as it is.
     SetCompression {

@@ -184,7 +184,6 @@ fn check(what: &str, outcome: Result<Outcome>, learned: &Learned, failures: &mut
 /// The server goes on with what a client that is gone asked for last: an index that the catalog calls invalid may be one
 /// that is being built. Only a native server has two backends for that.
 #[tokio::test]
-#[ignore = "the operator drops an index that has become valid while it waited for its lock"]
 async fn an_index_that_is_still_being_built_is_left_alone() -> Result<()> {
     let database = take_database().await?;
     if !database.is_native() {

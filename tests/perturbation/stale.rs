@@ -47,7 +47,6 @@ async fn becomes(plant: &Plant<'_>, present: impl AsyncFn() -> Result<bool>) -> 
 }
 
 #[tokio::test]
-#[ignore = "the operator decides on what its watches said, however long ago"]
 async fn an_old_generation_does_not_tighten_a_retention() -> Result<()> {
     let database = take_database().await?;
     let plant = plant(&database).await?;
@@ -69,7 +68,6 @@ async fn an_old_generation_does_not_tighten_a_retention() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "the operator decides on what its watches said, however long ago"]
 async fn the_deletion_of_a_namesake_does_not_remove_a_policy() -> Result<()> {
     let database = take_database().await?;
     let plant = plant(&database).await?;
@@ -95,7 +93,6 @@ async fn the_deletion_of_a_namesake_does_not_remove_a_policy() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "the operator decides on what its watches said, however long ago"]
 async fn the_deletion_of_a_namesake_does_not_drop_an_aggregate() -> Result<()> {
     const AGGREGATES: &str = "continuousaggregates";
     let database = take_database().await?;
@@ -125,7 +122,6 @@ async fn the_deletion_of_a_namesake_does_not_drop_an_aggregate() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "the operator decides on what its watches said, however long ago"]
 async fn a_policy_whose_resource_is_gone_is_not_brought_back_for_good() -> Result<()> {
     let database = take_database().await?;
     let plant = plant(&database).await?;
@@ -172,7 +168,6 @@ async fn a_namesake_does_not_get_what_the_one_before_it_asked_for() -> Result<()
 }
 
 #[tokio::test]
-#[ignore = "the API server takes the status of a resource for a namesake: it does not compare the uid there"]
 async fn a_namesake_is_not_told_what_became_of_the_one_before_it() -> Result<()> {
     let database = take_database().await?;
     let plant = plant(&database).await?;
@@ -193,7 +188,6 @@ async fn a_namesake_is_not_told_what_became_of_the_one_before_it() -> Result<()>
 
 /// As in a rolling update: the new pod waits for the lock of the old one, with a watch that is late.
 #[tokio::test]
-#[ignore = "the operator decides on what its watches said, however long ago"]
 async fn a_successor_whose_watch_is_late_does_not_tighten_a_retention() -> Result<()> {
     let database = take_database().await?;
     let plant = plant(&database).await?;
