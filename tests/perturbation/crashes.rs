@@ -168,7 +168,10 @@ fn check(what: &str, outcome: Result<Outcome>, learned: &Learned, failures: &mut
             for text in statements {
                 let times = |outcome: &Outcome| outcome.committed.get(text).copied().unwrap_or_default();
                 let (now, undisturbed) = (times(&outcome), times(&learned.outcome));
-                if now != undisturbed {
+                // A crash between the build of an index and its comment leaves it unmarked: then it is never dropped
+                // (docs/decisions/0013-what-the-operator-made-says-so-in-the-database.md).
+                let is_mark = text.starts_with("COMMENT ON INDEX") && now < undisturbed;
+                if now != undisturbed && !is_mark {
                     found.push(format!("committed {now} times, undisturbed {undisturbed}: {text}"));
                 }
             }
