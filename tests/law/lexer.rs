@@ -18,8 +18,11 @@ const WORDS: &[&str] = &[
     "AND",
     "AS",
     "ASC",
+    "BIGINT",
     "BY",
+    "CALL",
     "CASE",
+    "COMMENT",
     "CREATE",
     "DATA",
     "DESC",
@@ -28,6 +31,7 @@ const WORDS: &[&str] = &[
     "END",
     "FIRST",
     "FROM",
+    "GRANT",
     "GROUP",
     "INCLUDE",
     "INDEX",
@@ -36,16 +40,25 @@ const WORDS: &[&str] = &[
     "JOIN",
     "LAST",
     "LEFT",
+    "LOCAL",
+    "MAINTAIN",
     "MATERIALIZED",
     "NO",
     "NULL",
     "NULLS",
     "ON",
+    "OPTION",
+    "OWNER",
+    "PUBLIC",
+    "RENAME",
     "SELECT",
     "SET",
     "TABLE",
     "THEN",
     "TIMESTAMPTZ",
+    "TO",
+    "UNIQUE",
+    "USING",
     "VIEW",
     "WHEN",
     "WHERE",
@@ -56,57 +69,87 @@ const WORDS: &[&str] = &[
     "add_compression_policy",
     "add_continuous_aggregate_policy",
     "add_dimension",
+    "add_reorder_policy",
     "add_retention_policy",
     "alter_job",
+    "attach_tablespace",
     "bgw_job",
     "bgw_job_stat",
+    "bigint",
+    "bloom",
+    "brin",
     "bucket",
+    "buckets_per_batch",
     "by_hash",
     "chunk_time_interval",
     "coalesce",
     "compress",
     "compress_after",
+    "compress_chunk_time_interval",
+    "compress_created_before",
+    "compress_index",
     "compress_orderby",
     "compress_segmentby",
     "config",
     "continuous",
     "count",
     "create_default_indexes",
+    "create_group_indexes",
     "create_hypertable",
+    "detach_tablespace",
     "dimension_name",
+    "disable_chunk_skipping",
     "drop_after",
+    "drop_created_before",
+    "enable_chunk_skipping",
     "end_offset",
     "false",
+    "firstlast",
     "fixed_schedule",
     "hypertable_id",
     "id",
     "if_exists",
+    "include_tiered_data",
+    "index_name",
     "initial_start",
+    "integer",
     "interval",
     "j",
     "job_id",
     "jsonb_build_object",
     "materialized_only",
+    "max",
+    "max_batches_per_execution",
     "max_retries",
     "max_runtime",
     "migrate_data",
+    "minmax",
     "next_start",
     "now",
+    "on",
     "nullif",
     "number_partitions",
     "partitioning_column",
     "proc_name",
+    "random",
+    "refresh_continuous_aggregate",
+    "refresh_newest_first",
     "regclass",
+    "regproc",
     "remove_compression_policy",
     "remove_continuous_aggregate_policy",
+    "remove_reorder_policy",
     "remove_retention_policy",
+    "replace_if_exists",
     "retry_period",
     "rows",
     "s",
     "schedule_interval",
     "scheduled",
     "set_chunk_time_interval",
+    "set_integer_now_func",
     "set_number_partitions",
+    "smallint",
     "start_offset",
     "text",
     "time_bucket",
@@ -116,22 +159,23 @@ const WORDS: &[&str] = &[
     "true",
 ];
 
-/// What is wrong with a rendered statement: a bare word that is not ours, a quoted name that nobody gave, a token without
+/// What is wrong with a rendered statement: a bare word that is not ours, a quoted name that neither a person nor the operator gave, a token without
 /// an end. Texts that hold SQL themselves (a `regclass`, column lists) are looked into.
 pub fn check(text: &str, names: &BTreeSet<String>) -> Result<(), String> {
     let tokens = tokens(text).map_err(|problem| format!("{problem}: {text}"))?;
     for (i, token) in tokens.iter().enumerate() {
         match token {
             Token::Word(word) if !WORDS.contains(&word.as_str()) => return Err(format!("bare word {word}: {text}")),
-            Token::Identifier(name) if !names.contains(name) => return Err(format!("unknown name {name:?}: {text}")),
+            Token::Identifier(name) if !names.contains(name) && !is_generated(name) => {
+                return Err(format!("unknown name {name:?}: {text}"));
+            }
             Token::Literal(inner) => {
-                let cast = tokens[i + 1..].starts_with(&[
-                    Token::Other(':'),
-                    Token::Other(':'),
-                    Token::Word("regclass".to_owned()),
-                ]);
-                let option = i >= 2
-                    && matches!(&tokens[i - 2], Token::Word(w) if w == "compress_segmentby" || w == "compress_orderby");
+                let cast = ["regclass", "regproc"].iter().any(|type_| {
+                    let cast = [Token::Other(':'), Token::Other(':'), Token::Word((*type_).to_owned())];
+                    tokens[i + 1..].starts_with(&cast)
+                });
+                let lists = ["compress_segmentby", "compress_orderby", "compress_index"];
+                let option = i >= 2 && matches!(&tokens[i - 2], Token::Word(word) if lists.contains(&word.as_str()));
                 if cast || option {
                     check(inner, names)?;
                 }
@@ -143,6 +187,11 @@ pub fn check(text: &str, names: &BTreeSet<String>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A name that the operator makes itself, of letters, digits and underscores.
+fn is_generated(name: &str) -> bool {
+    name.starts_with("tsdbop_") && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn tokens(text: &str) -> Result<Vec<Token>, String> {
