@@ -70,6 +70,13 @@ impl Interval {
         Self::from_micros(i64::try_from(sum).unwrap_or(i64::MAX))
     }
 
+    /// The difference, counted likewise; nothing where the other is as long.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        let difference = (self.total_micros() - other.total_micros()).max(0);
+        Self::from_micros(i64::try_from(difference).unwrap_or(i64::MAX))
+    }
+
     /// The interval `times` times over, counted in microseconds.
     #[must_use]
     pub fn times(self, times: i32) -> Self {

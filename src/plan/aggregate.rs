@@ -3,13 +3,18 @@
 use std::cmp::Ordering;
 
 use crate::{
-    api::{continuous_aggregate::QueryChange, status::Reason, types::Relation},
+    api::{
+        continuous_aggregate::QueryChange,
+        status::Reason,
+        types::{Relation, Span},
+    },
     catalog::{Age, Aggregate, Answer, Definition, Hypertable, Job, Policy, PolicyKind, Question},
-    desired::{AggregateTarget, Claim, Intent, JobTarget, Target},
+    desired::{AggregateTarget, Claim, Intent, JobTarget, Rejection, Target},
 };
 
 use super::{
-    Draft, Planner, RefreshWindow, Step, Verdict,
+    Draft, Planner, Step, Verdict,
+    drop_guard::Guarded,
     hypertable::chunk_interval,
     index::Indexes,
     interlocks, no_clock, policy, step,
@@ -71,16 +76,10 @@ impl Planner<'_> {
                 format!("{relation} is a hypertable; give the aggregate another name"),
             );
         }
-        if let Some(source) =
-            definition.sources.iter().find(|source| self.is_claimed(source) && self.catalog.host(source).is_none())
-        {
-            return Draft::blocked(Verdict::WaitingOn(format!("{source} is not a hypertable yet")));
-        }
-        let hosts: Vec<_> =
-            definition.sources.iter().filter_map(|s| Some((s.clone(), self.catalog.host(s)?.clone()))).collect();
-        if let Some(refusal) = hosts.iter().find_map(|(source, host)| no_clock(source, host)) {
-            return Draft::blocked(Verdict::Rejected(refusal));
-        }
+        let hosts = match self.hosts(definition) {
+            Ok(hosts) => hosts,
+            Err(verdict) => return Draft::blocked(verdict),
+        };
         let mut draft = Draft::default();
         let action = Action::CreateAggregate {
             relation: relation.clone(),
@@ -105,7 +104,10 @@ impl Planner<'_> {
             }
             let mut after = self.after(relation);
             for (source, host) in &hosts {
-                let Policy::Refresh { start_offset, .. } = &job.policy else { continue };
+                let Policy::Refresh { start_offset, end_offset, .. } = &job.policy else { continue };
+                if let Some(refusal) = unfit_window(source, host, *start_offset, *end_offset) {
+                    return Draft::blocked(Verdict::Rejected(refusal));
+                }
                 after.extend(self.after_retention(host.id, *start_offset));
                 let retention = self.retention_in_force(host.id);
                 let chunk = host.chunk_interval();
@@ -127,6 +129,31 @@ impl Planner<'_> {
             });
         }
         draft
+    }
+
+    /// The hypertables, or those behind aggregates, that the query reads; or why an aggregate cannot read them.
+    pub(super) fn hosts(&self, definition: &Definition) -> Result<Vec<(Relation, Hypertable)>, Verdict> {
+        let sources = &definition.sources;
+        if let Some(source) = sources.iter().find(|s| self.is_claimed(s) && self.catalog.host(s).is_none()) {
+            return Err(Verdict::WaitingOn(format!("{source} is not a hypertable yet")));
+        }
+        let hosts: Vec<_> = sources.iter().filter_map(|s| Some((s.clone(), self.catalog.host(s)?.clone()))).collect();
+        if hosts.is_empty() {
+            let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "spec.query reads {}, and TimescaleDB materialises only what reads a hypertable or a continuous aggregate; describe its table with a Hypertable",
+                if sources.is_empty() { "no table".to_owned() } else { sources.join(", ") }
+            );
+            return Err(Verdict::Rejected(Rejection::new(Reason::InvalidSpec, message)));
+        }
+        match hosts.iter().find_map(|(source, host)| no_clock(source, host).filter(|_| !self.is_aggregate(source))) {
+            Some(refusal) => Err(Verdict::Rejected(refusal)),
+            None => Ok(hosts),
+        }
+    }
+
+    fn is_aggregate(&self, relation: &Relation) -> bool {
+        self.catalog.aggregates.contains_key(relation)
     }
 
     fn alter_aggregate(
@@ -151,11 +178,10 @@ impl Planner<'_> {
                 ),
             ),
             QueryChange::Rebuild => {
-                if let Some(message) = target.refresh.as_ref().filter(|job| !job.paused).and_then(|job| self.unsafe_window(live, job)) {
-                    return Draft::rejected(Reason::UnsafePolicy, message);
-                }
                 self.rebuild(claim, target, live, definition, &difference(), &mut draft);
-                return draft;
+                if draft.blocked.is_none() {
+                    return draft;
+                }
             }
         }
         if let Some(wanted) = target.materialized_only
@@ -169,15 +195,15 @@ impl Planner<'_> {
             draft.steps.push(step(claim, action, change));
         }
         if let Some(wanted) = target.chunk_interval {
-            match wrong_measure(relation, &live.hypertable, "chunkInterval", wanted) {
+            match self.unfit_chunk_interval(relation, &live.hypertable, wanted) {
                 Some(refusal) => draft.block(refusal.reason, refusal.message),
                 None => chunk_interval(claim, relation, &live.hypertable, wanted, &mut draft),
             }
         }
         if let Some(materialization) = &live.materialization {
             let (wanted, found) = (&target.indexes, &live.hypertable.indexes);
-            let indexes =
-                Indexes { relation, schema: &materialization.schema, of_aggregate: true, wanted, live: found };
+            let schema = &materialization.schema;
+            let indexes = Indexes { relation, schema, of_aggregate: true, partitioning: &[], wanted, live: found };
             self.indexes(claim, &indexes, &mut draft);
         }
         if let Some(job) = &target.refresh {
@@ -267,7 +293,7 @@ impl Planner<'_> {
             None | Some(_) => return,
         };
         // Where the rows begin moves while a retention policy drops them; where the history begins does not.
-        draft.needs_approval.push(format!("history from {}", loss.from));
+        draft.needs_approval.push(Guarded { fact: format!("history from {}", loss.from), limit: None });
         if let Some(step) = draft.steps.last_mut() {
             step.hazards.push(Hazard::ErasesHistory(target.relation.clone(), loss));
         }
@@ -309,11 +335,23 @@ impl Planner<'_> {
     }
 
     /// The refresh windows of an aggregate itself; none of a hypertable.
-    pub(super) fn own_windows(&self, relation: &Relation) -> Vec<RefreshWindow> {
+    pub(super) fn own_windows(&self, relation: &Relation) -> Vec<interlocks::RefreshWindow> {
         let Some(aggregate) = self.catalog.aggregates.get(relation) else { return Vec::new() };
         let jobs = self.catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
-        jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval))).collect()
+        jobs.filter_map(|job| interlocks::RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
+            .collect()
     }
+}
+
+/// Why a refresh window does not fit the source: time and integers do not mix.
+pub(super) fn unfit_window(
+    source: &Relation,
+    host: &Hypertable,
+    start_offset: Option<Span>,
+    end_offset: Option<Span>,
+) -> Option<Rejection> {
+    let offsets = [("refreshPolicy.startOffset", start_offset), ("refreshPolicy.endOffset", end_offset)];
+    offsets.into_iter().find_map(|(field, offset)| wrong_measure(source, host, field, offset?))
 }
 
 /// The lines of two texts that differ, without what they have in common before and behind.

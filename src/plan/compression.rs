@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    Draft, Planner, Step, Verdict, interlocks, no_clock, refresh_windows, step,
+    Draft, Planner, Step, Verdict, interlocks, no_clock, step,
     step::{Action, ObjectKind},
     wrong_measure,
 };
@@ -57,7 +57,8 @@ impl Planner<'_> {
         }
         self.job(claim, relation, &live, &target.job, &mut draft);
         // What changes compressed chunks: late rows that an aggregate's own refresh writes, or that come to be refreshed.
-        let windows = if is_aggregate { self.own_windows(relation) } else { refresh_windows(&self.catalog, live.id) };
+        let windows =
+            if is_aggregate { self.own_windows(relation) } else { interlocks::refresh_windows(&self.catalog, live.id) };
         draft.warnings.extend(interlocks::compression_warnings(&target.job.policy, &windows));
         draft
     }

@@ -11,8 +11,8 @@ use crate::{
 
 use super::{
     Draft, Planner,
-    index::{Indexes, made_for},
-    step,
+    index::{Indexes, lacking, made_for},
+    interlocks, step,
     step::{Action, Hazard},
     wrong_measure,
 };
@@ -107,9 +107,9 @@ impl Planner<'_> {
             return Draft::rejected(Reason::InvalidSpec, message);
         };
         if let Some(ChunkInterval { span, is_default }) = target.chunk_interval {
-            match wrong_measure(relation, live, "chunkInterval", span) {
+            match self.unfit_chunk_interval(relation, live, span) {
                 // A default is meant for dimensions of its measure.
-                Some(_) if is_default => {}
+                Some(Rejection { reason: Reason::InvalidSpec, .. }) if is_default => {}
                 Some(Rejection { reason, message }) => draft.block(reason, message),
                 None => chunk_interval(claim, relation, live, span, &mut draft),
             }
@@ -129,16 +129,15 @@ impl Planner<'_> {
             ),
         }
         self.space(claim, target, live, &mut draft);
-        if let Some((reason, message)) = incompatible(target) {
-            draft.block(reason, message);
-            return draft;
-        }
         self.chunk_skipping(claim, target, live, &mut draft);
         tablespaces(claim, target, live, &mut draft);
+        let space = target.space.iter().map(|(column, _)| column);
+        let partitioning: Vec<_> = live.dimensions.iter().map(|d| &d.column).chain(space).collect();
         let indexes = Indexes {
             relation,
             schema: &relation.schema,
             of_aggregate: false,
+            partitioning: &partitioning,
             wanted: &target.indexes,
             live: &live.indexes,
         };
@@ -147,6 +146,22 @@ impl Planner<'_> {
             self.job(claim, relation, live, job, &mut draft);
         }
         draft
+    }
+
+    /// Why chunks cannot have this range.
+    pub(super) fn unfit_chunk_interval(
+        &self,
+        relation: &Relation,
+        live: &Hypertable,
+        wanted: Span,
+    ) -> Option<Rejection> {
+        let unsafe_interval = || {
+            let windows = interlocks::refresh_windows(&self.catalog, live.id);
+            let (retention, found) = (self.retention_in_force(live.id), live.chunk_interval());
+            interlocks::unsafe_chunk_interval(relation, retention, found, wanted, &windows)
+        };
+        wrong_measure(relation, live, "chunkInterval", wanted)
+            .or_else(|| unsafe_interval().map(|message| Rejection::new(Reason::UnsafePolicy, message)))
     }
 
     #[allow(clippy::unused_self, reason = "one of the diffs of a claim, called like its siblings")]
@@ -301,8 +316,9 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         }
     }
     let partitioning = || std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column));
-    if let Some(refusal) = incompatible(target) {
-        return Some(refusal);
+    let partitioned_by: Vec<_> = partitioning().collect();
+    if let Some(message) = target.indexes.iter().find_map(|index| lacking(index, &partitioned_by)) {
+        return Some((Reason::IncompatibleIndex, message));
     }
     for (index, columns) in &table.unique_indexes {
         let missing: Vec<_> =
@@ -327,23 +343,6 @@ fn unfit(target: &HypertableTarget, table: &Table) -> Option<(Reason, String)> {
         return Some((Reason::TableNotEmpty, message));
     }
     None
-}
-
-/// Why a unique index of the list cannot be on this hypertable.
-fn incompatible(target: &HypertableTarget) -> Option<(Reason, String)> {
-    let partitioning = || std::iter::once(&target.time_column).chain(target.space.iter().map(|(column, _)| column));
-    target.indexes.iter().filter(|index| index.unique).find_map(|index| {
-        let missing: Vec<_> = partitioning().filter(|c| !index.columns.iter().any(|held| held.column == **c)).map(SqlName::as_str).collect();
-        (!missing.is_empty()).then(|| {
-            let message = format!(
-                "spec.indexes: the unique index {} lacks the partitioning column{} {}: TimescaleDB needs every partitioning column in every unique index; add to columns",
-                index.name,
-                if missing.len() == 1 { "" } else { "s" },
-                missing.join(", "),
-            );
-            (Reason::IncompatibleIndex, message)
-        })
-    })
 }
 
 fn missing_column(field: &str, column: &SqlName, target: &HypertableTarget, table: &Table) -> String {

@@ -1,6 +1,6 @@
 //! The diff of the indexes of a hypertable, or of what an aggregate has materialised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
@@ -30,13 +30,15 @@ pub(super) struct Indexes<'a> {
     pub(super) schema: &'a SqlName,
     /// They are those of an aggregate.
     pub(super) of_aggregate: bool,
+    /// The columns that every unique index must hold.
+    pub(super) partitioning: &'a [&'a SqlName],
     pub(super) wanted: &'a [IndexTarget],
     pub(super) live: &'a BTreeMap<SqlName, Index>,
 }
 
 impl Planner<'_> {
     pub(super) fn indexes(&mut self, claim: &Claim, indexes: &Indexes<'_>, draft: &mut Draft) {
-        let Indexes { relation, schema, wanted, live, of_aggregate: _ } = indexes;
+        let Indexes { relation, schema, wanted, live, of_aggregate: _, partitioning: _ } = indexes;
         let mine = made_for(&self.inputs.rules.home, &claim.id.resource);
         for index in *wanted {
             self.index(claim, indexes, index, &mine, draft);
@@ -123,6 +125,9 @@ fn build(
             format!("spec.indexes: {name} is unique, which TimescaleDB does not support on continuous aggregates");
         return draft.block(Reason::InvalidSpec, message);
     }
+    if let Some(message) = lacking(index, indexes.partitioning) {
+        return draft.block(Reason::IncompatibleIndex, message);
+    }
     if index.unique || indexes.of_aggregate {
         let what = if indexes.of_aggregate { "refreshes of" } else { "writes to" };
         let lock = format!("{what} {relation} wait while the index {name} is built");
@@ -162,6 +167,20 @@ fn build(
 fn drop_index(indexes: &Indexes<'_>, name: &SqlName, only_invalid: bool) -> Action {
     let (relation, schema) = (indexes.relation.clone(), indexes.schema.clone());
     Action::DropIndex { relation, schema, index: name.clone(), only_invalid }
+}
+
+/// Why a unique index cannot be on a hypertable that is partitioned by these columns.
+pub(super) fn lacking(index: &IndexTarget, partitioning: &[&SqlName]) -> Option<String> {
+    let held = |column: &SqlName| index.columns.iter().any(|key| key.column == *column);
+    let missing: BTreeSet<_> = partitioning.iter().filter(|c| index.unique && !held(c)).map(|c| c.as_str()).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let (s, missing) = (if missing.len() == 1 { "" } else { "s" }, missing.into_iter().collect::<Vec<_>>().join(", "));
+    Some(format!(
+        "spec.indexes: the unique index {} lacks the partitioning column{s} {missing}: TimescaleDB needs every partitioning column in every unique index; add {missing} to its columns",
+        index.name
+    ))
 }
 
 /// The comment that says for which resource an index or an aggregate was made.

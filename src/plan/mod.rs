@@ -8,7 +8,9 @@
 //! leads to the whole plan.
 
 mod aggregate;
+mod approval;
 mod compression;
+mod drop_guard;
 mod hypertable;
 mod index;
 mod interlocks;
@@ -21,21 +23,19 @@ pub mod step;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
 };
-
-use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
         status::Reason,
         timescale_database::Mode,
-        types::{Interval, Relation, Span},
+        types::{Relation, Span},
     },
     catalog::{Answer, Answers, Catalog, Hypertable, Partitioning, Question, Server},
-    desired::{Claim, ClaimId, Desired, Intent, PlanDigest, Rejection, Release, Rules, Target},
+    desired::{Claim, ClaimId, Desired, Intent, Rejection, Release, Rules, Target},
     sql,
 };
+use drop_guard::Guarded;
 use step::{Action, Hazard, HeldPlan, Plan, Step, Verdict};
 
 /// The oldest TimescaleDB that is supported.
@@ -87,8 +87,8 @@ struct Draft {
     /// Why (part of) the claim is not carried out. Steps may stand beside it: what can be done is done.
     blocked: Option<Verdict>,
     warnings: Vec<String>,
-    /// The steps lose data beyond the guard. Each text is a fact the approval depends on besides the statements.
-    needs_approval: Vec<String>,
+    /// The steps lose data beyond a guard.
+    needs_approval: Vec<Guarded>,
     /// What an approval is for, where that is not the statements.
     digest_basis: Option<String>,
 }
@@ -143,6 +143,14 @@ impl Planner<'_> {
     }
 
     fn release(&self, claim: &Claim, release: &Release) -> Draft {
+        let mut draft = self.let_go(claim, release);
+        if let (Release::DropAggregate(relation), false) = (release, draft.steps.is_empty()) {
+            self.drop_left_over(claim, relation, None, &mut draft);
+        }
+        draft
+    }
+
+    fn let_go(&self, claim: &Claim, release: &Release) -> Draft {
         let released = || Draft::blocked(Verdict::Released);
         if self.inputs.rules.mode == Mode::Observe || self.catalog.server.extension.is_none() {
             return released();
@@ -253,30 +261,22 @@ impl Planner<'_> {
 
     /// What people see of steps that are not taken, with the digest that approves them. The digest covers the statements
     /// and the facts they were decided on, so an approval dies with the plan that it approved.
-    fn hold(&self, claim: &Claim, steps: &[Step], facts: &[String], basis: Option<String>) -> HeldPlan {
+    fn hold(&self, claim: &Claim, steps: &[Step], guarded: &[Guarded], basis: Option<String>) -> HeldPlan {
         let mut statements = Vec::new();
         if let Some(extension) = &self.catalog.server.extension {
             for step in steps {
                 statements.extend(sql::render(&step.action, extension).statements.into_iter().map(|s| s.text));
             }
         }
-        let mut hash = Sha256::new();
         let basis = basis.map(|basis| vec![basis]);
-        for text in basis.as_ref().unwrap_or(&statements).iter().chain(facts) {
-            hash.update(text.as_bytes());
-            hash.update([0]);
-        }
-        let mut digest = String::new();
-        for byte in hash.finalize().iter().take(6) {
-            // Writing to a String cannot fail.
-            let _ = write!(digest, "{byte:02x}");
-        }
-        let digest = PlanDigest(digest);
+        let facts = guarded.iter().map(|guarded| &guarded.fact);
+        let digest = approval::digest(basis.as_ref().unwrap_or(&statements).iter().chain(facts).map(String::as_str));
+        let hazards = steps.iter().flat_map(|step| step.hazards.iter().map(ToString::to_string));
         HeldPlan {
-            stale_approval: claim.approvals.iter().find(|approval| **approval != digest).cloned(),
+            stale_approval: approval::stale(&claim.approvals, &digest),
             digest,
             changes: steps.iter().map(|step| step.change.clone()).collect(),
-            hazards: steps.iter().flat_map(|step| step.hazards.iter().map(ToString::to_string)).collect(),
+            hazards: hazards.chain(guarded.iter().filter_map(|guarded| guarded.limit.clone())).collect(),
             statements,
         }
     }
@@ -321,34 +321,6 @@ fn no_clock(relation: &Relation, live: &Hypertable) -> Option<Rejection> {
         );
         Rejection::new(Reason::InvalidSpec, message)
     })
-}
-
-fn refresh_windows(catalog: &Catalog, source_id: i32) -> Vec<RefreshWindow> {
-    let windows = catalog.readers(source_id).flat_map(|(relation, aggregate)| {
-        let jobs = catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
-        jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
-    });
-    windows.collect()
-}
-
-/// The part of a refresh policy that interlocks with other policies.
-#[derive(Clone, Debug, PartialEq)]
-struct RefreshWindow {
-    aggregate: Relation,
-    /// `None`: from the beginning.
-    start_offset: Option<Span>,
-    every: Option<Interval>,
-}
-
-impl RefreshWindow {
-    fn new(aggregate: &Relation, policy: &crate::catalog::Policy, every: Option<Interval>) -> Option<Self> {
-        match policy {
-            crate::catalog::Policy::Refresh { start_offset, .. } => {
-                Some(Self { aggregate: aggregate.clone(), start_offset: *start_offset, every })
-            }
-            _ => None,
-        }
-    }
 }
 
 /// A step without hazards that takes no time.

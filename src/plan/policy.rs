@@ -1,7 +1,5 @@
 //! The diff of a policy's job, the same for every kind of policy.
 
-use std::cmp::Ordering;
-
 use crate::{
     api::{
         status::Reason,
@@ -12,7 +10,9 @@ use crate::{
 };
 
 use super::{
-    Draft, Planner, Step, interlocks, step,
+    Draft, Planner, Step,
+    interlocks::{self, InForce},
+    step,
     step::{Action, JobChanges, NewJob, NewPolicy},
 };
 
@@ -41,6 +41,15 @@ impl Planner<'_> {
         }
         let (changes, mut texts) = job_changes(live, wanted);
         if let Some(why) = must_be_replaced(live, host, wanted) {
+            let others =
+                self.catalog.jobs.iter().filter(|job| job.hypertable_id == host.id && job.policy.kind() == kind);
+            if others.count() > 1 {
+                let message = format!(
+                    "job {} must be replaced ({why}), and TimescaleDB removes all of the several refresh policies of {relation} with it; remove those that are not needed with SELECT delete_job(job_id), until one is left",
+                    live.id
+                );
+                return draft.block(Reason::InvalidSpec, message);
+            }
             texts.push(why);
             let new = NewPolicy {
                 policy: wanted.policy.over(&live.policy),
@@ -66,19 +75,18 @@ impl Planner<'_> {
         draft.steps.push(Step { after, ..step(claim, action, change) });
     }
 
-    /// The age from which a live retention job drops chunks now: none while it is paused.
-    pub(super) fn retention_in_force(&self, host: i32) -> Option<Age> {
+    /// The live retention job that drops chunks now: none while it is paused.
+    pub(super) fn retention_in_force(&self, host: i32) -> Option<InForce> {
         retention_in_force(&self.catalog, host)
     }
 
     /// The steps of this plan that must have ended the retention on this hypertable before it may be refreshed from this
     /// start.
     pub(super) fn after_retention(&self, host: i32, start_offset: Option<Span>) -> Vec<ClaimId> {
-        let chunk =
-            self.catalog.name_of(host).and_then(|name| self.catalog.host(name)).and_then(Hypertable::chunk_interval);
-        let observed = retention_in_force(self.inputs.catalog, host).and_then(|age| interlocks::reach(age, chunk));
-        let room = |found: Span| start_offset.is_some_and(|start| start.partial_cmp(&found) == Some(Ordering::Less));
-        if observed.is_none_or(room) {
+        let catalog = self.inputs.catalog;
+        let chunk = catalog.name_of(host).and_then(|name| catalog.host(name)).and_then(Hypertable::chunk_interval);
+        let observed = retention_in_force(catalog, host);
+        if observed.is_none_or(|found| interlocks::unsafe_refresh("", found, chunk, start_offset).is_none()) {
             return Vec::new();
         }
         let on_host = |relation: &Relation| self.catalog.host(relation).is_some_and(|h| h.id == host);
@@ -87,9 +95,11 @@ impl Planner<'_> {
     }
 }
 
-fn retention_in_force(catalog: &Catalog, host: i32) -> Option<Age> {
-    match catalog.job(PolicyKind::Retention, host) {
-        Some(Job { scheduled: true, policy: Policy::Retention { after }, .. }) => *after,
+fn retention_in_force(catalog: &Catalog, host: i32) -> Option<InForce> {
+    match catalog.job(PolicyKind::Retention, host)? {
+        Job { scheduled: true, policy: Policy::Retention { after }, id, .. } => {
+            Some(after.map_or(InForce::Unreadable(*id), InForce::From))
+        }
         _ => None,
     }
 }

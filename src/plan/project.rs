@@ -32,7 +32,11 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
             migrate_data: _,
         } => {
             let range = partitioning(chunk_interval.unwrap_or(Span::Time(Interval::from_days(7))));
-            let mut dimensions = vec![Dimension { column: time_column.clone(), type_: None, partitioning: range }];
+            let type_ = match answers.get(&Question::Table(relation.clone())) {
+                Some(Answer::Table(Some(table))) => table.columns.get(time_column).cloned(),
+                _ => None,
+            };
+            let mut dimensions = vec![Dimension { column: time_column.clone(), type_, partitioning: range }];
             dimensions.extend(space.iter().map(|(column, n)| Dimension {
                 column: column.clone(),
                 type_: None,
@@ -146,9 +150,8 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
                 Some(Answer::Definition(Ok(definition))) => definition.sources.clone(),
                 _ => Vec::new(),
             };
-            let source = sources.iter().find_map(|source| catalog.host(source));
-            let (source_id, dimensions) = source.map_or((0, Vec::new()), |s| (s.id, s.dimensions.clone()));
-            let dimensions = dimensions.into_iter().take(1).collect();
+            let Some(source) = sources.iter().find_map(|source| catalog.host(source)) else { return };
+            let (source_id, dimensions) = (source.id, source.dimensions.iter().take(1).cloned().collect());
             let aggregate = Aggregate {
                 hypertable: Hypertable { id: unused_id(catalog), dimensions, ..Hypertable::default() },
                 materialization: None,

@@ -11,13 +11,16 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Aggregate, Answer, Attachments, Definition, PolicyKind, Question},
+    catalog::{Aggregate, Answer, Attachments, Definition, Policy, PolicyKind, Question},
     desired::{AggregateTarget, Claim},
 };
 
 use super::{
-    Draft, Planner,
+    Draft, Planner, Step,
+    aggregate::unfit_window,
+    drop_guard::Guarded,
     index::made_for,
+    interlocks,
     policy::{integers, kept_job, new_job, replacing_job},
     step,
     step::{Action, Hazard, NewPolicy, Swap},
@@ -62,6 +65,53 @@ impl Planner<'_> {
             Some(Answer::History(Err(error))) => return draft.block(error.reason, error.message),
             None | Some(_) => return,
         };
+        let hosts = match self.hosts(definition) {
+            Ok(hosts) => hosts,
+            Err(verdict) => {
+                draft.blocked.get_or_insert(verdict);
+                return;
+            }
+        };
+        let integers = integers(live.hypertable.time());
+        let kept = self.catalog.jobs.iter().filter(|job| job.hypertable_id == live.hypertable.id);
+        // Of several refresh policies the first is the one that the resource speaks of.
+        let managed = self.catalog.job(PolicyKind::Refresh, live.hypertable.id).map(|job| job.id);
+        let mut policies: Vec<_> = kept
+            .map(|job| match &target.refresh {
+                Some(wanted) if Some(job.id) == managed => {
+                    NewPolicy { policy: wanted.policy.over(&job.policy), job: replacing_job(job, wanted), integers }
+                }
+                _ => NewPolicy { policy: job.policy.clone(), job: kept_job(job), integers },
+            })
+            .collect();
+        if let Some(wanted) = &target.refresh
+            && !policies.iter().any(|new| new.policy.kind() == PolicyKind::Refresh)
+        {
+            policies.push(NewPolicy { policy: wanted.policy.clone(), job: new_job(wanted), integers });
+        }
+        // Refresh before compression, compression before retention: TimescaleDB wants the first, and the last loses data.
+        policies.sort_by_key(|new| match new.policy.kind() {
+            PolicyKind::Refresh => 0,
+            PolicyKind::Compression | PolicyKind::Reorder => 1,
+            PolicyKind::Retention => 2,
+        });
+        // The new query may read other rows than the old one.
+        let mut after = Vec::new();
+        for new in policies.iter().filter(|new| new.job.rest.scheduled != Some(false)) {
+            let Policy::Refresh { start_offset, end_offset, .. } = &new.policy else { continue };
+            for (source, host) in &hosts {
+                if let Some(refusal) = unfit_window(source, host, *start_offset, *end_offset) {
+                    return draft.block(refusal.reason, refusal.message);
+                }
+                let (retention, chunk) = (self.retention_in_force(host.id), host.chunk_interval());
+                let unsafe_window =
+                    retention.and_then(|r| interlocks::unsafe_refresh(&source.to_string(), r, chunk, *start_offset));
+                if let Some(message) = unsafe_window {
+                    return draft.block(Reason::UnsafePolicy, message);
+                }
+                after.extend(self.after_retention(host.id, *start_offset));
+            }
+        }
         let replacement = replacement(relation, definition);
         if !self.catalog.aggregates.contains_key(&replacement) {
             let action = Action::CreateAggregate {
@@ -80,27 +130,6 @@ impl Planner<'_> {
         fill.long = true;
         draft.steps.push(fill);
 
-        let integers = integers(live.hypertable.time());
-        let kept = self.catalog.jobs.iter().filter(|job| job.hypertable_id == live.hypertable.id);
-        let mut policies: Vec<_> = kept
-            .map(|job| match &target.refresh {
-                Some(wanted) if job.policy.kind() == PolicyKind::Refresh => {
-                    NewPolicy { policy: wanted.policy.over(&job.policy), job: replacing_job(job, wanted), integers }
-                }
-                _ => NewPolicy { policy: job.policy.clone(), job: kept_job(job), integers },
-            })
-            .collect();
-        if let Some(wanted) = &target.refresh
-            && !policies.iter().any(|new| new.policy.kind() == PolicyKind::Refresh)
-        {
-            policies.push(NewPolicy { policy: wanted.policy.clone(), job: new_job(wanted), integers });
-        }
-        // Refresh before compression, compression before retention: TimescaleDB wants the first, and the last loses data.
-        policies.sort_by_key(|new| match new.policy.kind() {
-            PolicyKind::Refresh => 0,
-            PolicyKind::Compression | PolicyKind::Reorder => 1,
-            PolicyKind::Retention => 2,
-        });
         let settings = &live.hypertable;
         let replaced = generated(REPLACED, relation, definition);
         let swap = Swap {
@@ -119,11 +148,11 @@ impl Planner<'_> {
         let change = format!(
             "continuous aggregate {relation}: the new one takes its place. Live (-) and wanted (+):\n{difference}"
         );
-        let mut swap = step(claim, Action::SwapAggregate(Box::new(swap)), change);
+        let mut swap = Step { after, ..step(claim, Action::SwapAggregate(Box::new(swap)), change) };
         if let Some(loss) = lost {
             // How far the rebuild has come changes its statements, not what is agreed to.
             draft.digest_basis = Some(format!("rebuild {relation} as\n{}", definition.wanted));
-            draft.needs_approval.push(format!("history from {}", loss.from));
+            draft.needs_approval.push(Guarded { fact: format!("history from {}", loss.from), limit: None });
             swap.hazards.push(Hazard::ErasesHistory(relation.clone(), loss));
         }
         draft.steps.push(swap);

@@ -1,7 +1,5 @@
 //! The diff of a retention policy, and the guard around it.
 
-use jiff::Timestamp;
-
 use crate::{
     api::{status::Reason, types::Relation},
     catalog::{Age, Answer, Policy, PolicyKind, Question},
@@ -11,7 +9,8 @@ use crate::{
 use super::{
     Draft, Planner, Verdict,
     compression::not_there,
-    interlocks, refresh_windows,
+    drop_guard::{drop_guard, drops_more},
+    interlocks::{self, InForce},
     step::{Action, Hazard, NewPolicy},
 };
 
@@ -32,8 +31,8 @@ impl Planner<'_> {
             );
             return Draft::rejected(Reason::UnsupportedVersion, message);
         }
-        let (chunk, windows) = (live.chunk_interval(), refresh_windows(&self.catalog, live.id));
-        let in_force = self.retention_in_force(live.id);
+        let (chunk, windows) = (live.chunk_interval(), interlocks::refresh_windows(&self.catalog, live.id));
+        let in_force = self.retention_in_force(live.id).and_then(InForce::age);
         let mut draft = Draft::default();
         match interlocks::unsafe_retention(relation, after, chunk, &windows) {
             // A policy that is paused drops nothing, and one that drops less than the one in force makes it no worse; that it
@@ -48,7 +47,7 @@ impl Planner<'_> {
         let compress_after = self.compress_after(live.id);
         draft.warnings.extend(interlocks::retention_warnings(after, &live, &windows, &own, compress_after));
         self.job(claim, relation, &live, &target.job, &mut draft);
-        let observed = refresh_windows(self.inputs.catalog, live.id);
+        let observed = interlocks::refresh_windows(self.inputs.catalog, live.id);
         if !target.job.paused && interlocks::unsafe_retention(relation, after, chunk, &observed).is_some() {
             let over = |aggregate: &Relation| {
                 self.inputs.catalog.aggregates.get(aggregate).is_some_and(|a| a.source_id == live.id)
@@ -57,6 +56,7 @@ impl Planner<'_> {
                 Action::AlterPolicy { relation, kind: PolicyKind::Refresh, .. }
                 | Action::ReplacePolicy { relation, new: NewPolicy { policy: Policy::Refresh { .. }, .. } }
                 | Action::DropAggregate { relation } => over(relation),
+                Action::SwapAggregate(swap) => over(&swap.relation),
                 _ => false,
             });
             let steps: Vec<_> = steps.collect();
@@ -65,8 +65,7 @@ impl Planner<'_> {
         if draft.steps.is_empty() || target.job.paused {
             return draft;
         }
-        // More is dropped than before when nothing was, or when the age falls; ages of two measures cannot tell.
-        if in_force.is_some_and(|found| found <= after) {
+        if !drops_more(in_force, after) {
             return draft;
         }
         if self.creators.contains_key(relation) {
@@ -80,11 +79,7 @@ impl Planner<'_> {
             // Not known yet: the plan has a question.
             None | Some(_) => return Draft::default(),
         };
-        if drops.percent() > f64::from(self.inputs.rules.max_immediate_drop_percent) {
-            // The newest chunk moves with the clock. The oldest does so only where a policy in force goes on dropping;
-            // elsewhere it moves when rows were filled in that the approval did not know of.
-            needs_approval(&mut draft, in_force, drops.oldest);
-        }
+        draft.needs_approval.extend(drop_guard(&drops, self.inputs.rules.max_immediate_drop_percent, in_force));
         if drops.chunks > 0
             && let Some(step) = draft.steps.last_mut()
         {
@@ -92,12 +87,4 @@ impl Planner<'_> {
         }
         draft
     }
-}
-
-/// The fact that an approval depends on besides the statements.
-fn needs_approval(draft: &mut Draft, in_force: Option<Age>, oldest: Option<Timestamp>) {
-    draft.needs_approval.push(match in_force {
-        Some(found) => format!("in force: {found}"),
-        None => format!("nothing in force; oldest: {oldest:?}"),
-    });
 }
