@@ -83,11 +83,11 @@ async fn every_managed_property_that_is_changed_by_hand_is_put_right() -> Result
     let mut drifts = vec![
         ("SELECT set_chunk_time_interval('metric', interval '3 days', 'ts')".to_owned(), vec!["set_chunk_interval"]),
         ("SELECT set_number_partitions('metric', 8, 'device')".to_owned(), vec!["set_partitions"]),
-        ("DROP INDEX by_device".to_owned(), vec!["create_index"]),
-        ("DROP INDEX good_ones, by_device".to_owned(), vec!["create_index", "create_index"]),
+        ("DROP INDEX by_device".to_owned(), vec!["build_index"]),
+        ("DROP INDEX good_ones, by_device".to_owned(), vec!["build_index", "build_index"]),
         (
             db.as_superuser("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'good_ones'::regclass"),
-            vec!["drop_invalid_index", "create_index"],
+            vec!["drop_index", "build_index"],
         ),
         ("ALTER TABLE metric SET (timescaledb.compress_segmentby = '')".to_owned(), vec!["set_compression"]),
         ("ALTER TABLE metric SET (timescaledb.compress_orderby = 'value, ts ASC')".to_owned(), vec!["set_compression"]),

@@ -103,7 +103,7 @@ async fn any_name_works_in_every_position() -> Result<()> {
         let outcome = db.converge(resources("2 days", 3, &value, &device)).await?;
         assert_eq!(outcome.actions(), ["set_chunk_interval", "set_partitions", "set_compression"], "{name:?}");
         db.run(&format!("DROP INDEX {s}.{}", quoted(&index))).await?;
-        assert_eq!(db.converge(resources("2 days", 3, &value, &device)).await?.actions(), ["create_index"], "{name:?}");
+        assert_eq!(db.converge(resources("2 days", 3, &value, &device)).await?.actions(), ["build_index"], "{name:?}");
         assert!(
             outcome.plan.verdicts.values().all(|verdict| *verdict == Verdict::InSync),
             "{name:?}: {:?}",

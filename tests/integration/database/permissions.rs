@@ -89,7 +89,7 @@ async fn the_owner_of_the_table_needs_no_other_privilege() -> Result<()> {
     actions.sort_unstable();
     assert_eq!(
         actions,
-        ["alter_policy", "create_index", "set_chunk_interval", "set_compression", "set_materialized_only"]
+        ["alter_policy", "build_index", "drop_index", "set_chunk_interval", "set_compression", "set_materialized_only"]
     );
     owner.leave().await
 }

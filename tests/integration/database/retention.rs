@@ -273,7 +273,7 @@ async fn the_rows_of_a_table_are_counted_once_they_are_in_chunks() -> Result<()>
 async fn a_policy_by_creation_time_that_somebody_made_becomes_one_by_age() -> Result<()> {
     let db = with_chunks("metric", 1, 9).await?;
     db.run("SELECT add_retention_policy('metric', drop_created_before => interval '10 years', initial_start => '2036-01-01')").await?;
-    assert_eq!(db.converge(both(json!({"dropAfter": "30 days"}))).await?.actions(), ["alter_policy"]);
+    assert_eq!(db.converge(both(json!({"dropAfter": "30 days"}))).await?.actions(), ["replace_policy"]);
     assert_eq!(db.the_job(Kind::RetentionPolicy, "metric").await?["config"], json!({"drop_after": "30 days"}));
     Ok(())
 }
