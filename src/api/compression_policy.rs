@@ -25,7 +25,7 @@ use super::{
     doc = "CompressionPolicy says how the chunks of hypertables and continuous aggregates are compressed, and after which time.",
     printcolumn(name = "Database", type_ = "string", json_path = ".status.target.database"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name"),
-    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.matched", priority = 1),
+    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.matched"),
     printcolumn(name = "After", type_ = "string", json_path = ".status.compressAfter"),
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule.interval"),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused"),
@@ -54,7 +54,7 @@ pub struct CompressionPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetRef>,
     /// All hypertables or continuous aggregates in this namespace with these labels. Either this or `targetRef`.
-    /// One that is not selected any more keeps its policy in the database, no longer managed.
+    /// One that is not selected any more keeps its policy in the database, no longer managed; an event says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_selector: Option<TargetSelector>,
     /// Chunks whose whole range is older than this are compressed (`compress_after`); for an integer time column a number of its units.
@@ -156,12 +156,14 @@ pub struct CompressionPolicyStatus {
     /// Selected targets whose policy is as this resource says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched_in_sync: Option<i64>,
-    /// The selected targets, those that need attention first; at most 50 of them.
+    /// The selected targets, those that need attention first; at most 50 of them. One whose resource is deleted stays on the list as `TargetNotFound`:
+    /// the policy is still on its table, and is removed from there when this resource is deleted. One whose resource is deleted stays on the list as `TargetNotFound`:
+    /// the policy is still on its table, and is removed from there when this resource is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     #[schemars(length(max = 50))]
     pub targets: Vec<SelectedTarget>,
-    /// The age from which chunks are compressed: this resource's, or the `TimescaleDatabase`'s default.
+    /// The age from which chunks are compressed: this resource's, or the `TimescaleDatabase`'s default. Absent where selected targets have different ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress_after: Option<String>,
     /// The job in `timescaledb_information.jobs`.

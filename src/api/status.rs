@@ -83,8 +83,10 @@ reasons! {
     DriftCorrected: Current,
     /// Event only: the policy of a deleted resource was removed from the database.
     Released: Current,
-    /// Event only: a deleted resource let go of its database object without touching it.
+    /// Event only: a resource let go of its database object without touching it.
     Orphaned: Current,
+    /// Event only: something is carried out although it is unwise.
+    Unwise: Current,
     /// In `status.targets` only: a policy that names the target goes before this one, which selects it.
     Overridden: Current,
     /// A long statement (moving rows into a hypertable, building an index) is running.
@@ -211,6 +213,13 @@ pub struct SelectedTarget {
     /// The job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i32>,
+}
+
+impl SelectedTarget {
+    /// Its resource is gone; listed to say where the policy still is.
+    pub fn is_gone(&self) -> bool {
+        self.reason == Reason::TargetNotFound.as_str()
+    }
 }
 
 /// The value of a condition, by type.

@@ -362,7 +362,7 @@ impl<'de> Deserialize<'de> for Interval {
 }
 
 /// What an interval looks like, as far as a regular expression can say.
-const INTERVAL_PATTERN: &str = r"^([Pp][0-9YyMmWwDdTtHhSs.]+|[0-9][0-9.:]*[ A-Za-z0-9.:,]*)$";
+const INTERVAL_PATTERN: &str = r"^([Pp][0-9YyMmWwDdTtHhSs.]+|[0-9][0-9. ]*[:A-Za-z][ A-Za-z0-9.:,]*)$";
 
 /// An interval as written in a resource, not parsed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -491,6 +491,8 @@ impl JsonSchema for SpanText {
             "minLength": 2,
             "maxLength": 100,
             "minimum": 0,
+            // What an i64 holds, less what the API server's float64 rounds away.
+            "maximum": 9_000_000_000_000_000_000_i64,
             "pattern": INTERVAL_PATTERN,
         })
     }
@@ -718,6 +720,7 @@ pub fn selects(
 
 /// One condition on a label (Kubernetes' `metav1.LabelSelectorRequirement`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("(has(self.values) && self.values.size() > 0) == (self.operator in ['In', 'NotIn'])").message("values are needed with In and NotIn, and only then").field_path(".values"))]
 #[serde(rename_all = "camelCase")]
 pub struct LabelRequirement {
     /// Key of the label.
