@@ -19,7 +19,7 @@ use crate::{
         TimescaleDatabase, compression_policy,
         continuous_aggregate::{AggregateDeletion, QueryChange},
         index::{Index, IndexMethod},
-        status::{Reason, TargetStatus},
+        status::{Reason, SelectedTarget, TargetStatus},
         timescale_database::{DatabaseDeletion, Mode},
         types::{
             Interval, IntervalError, IntervalText, PolicyDeletion, Relation, Schedule, Span, SpanText, SqlName,
@@ -73,6 +73,17 @@ impl ResourceId {
     }
 }
 
+impl ResourceId {
+    /// How it is named to the owner of another resource, who may be in another namespace than the database's, `home`.
+    pub fn seen_by(&self, other: &Self, home: &str) -> String {
+        match &self.namespace {
+            None if other.namespace.is_some() => format!("{self} in namespace {home}"),
+            namespace if *namespace == other.namespace => format!("{}/{}", self.kind.as_str(), self.name),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// `Kind/name`, or `Kind/namespace/name` where the namespace is not the database's.
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +111,13 @@ pub struct TargetId {
     pub kind: TargetKind,
     /// Its name.
     pub name: String,
+}
+
+impl SelectedTarget {
+    /// The target and the database object that it means.
+    pub fn id_and_object(&self) -> (TargetId, TargetStatus) {
+        (TargetId { kind: self.kind, name: self.name.clone() }, self.object.clone())
+    }
 }
 
 impl From<ResourceId> for ClaimId {
@@ -613,7 +631,7 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
             };
         }
     }
-    resolve(candidates, orphan)
+    resolve(candidates, home, orphan)
 }
 
 fn claim_id<K: ResourceExt>(
@@ -670,7 +688,7 @@ fn approvals<K: ResourceExt>(resource: &K) -> Vec<PlanDigest> {
 /// The order in which claims on one object go: what names it, the oldest, the first by name.
 type Rank<'a> = (bool, Option<Timestamp>, &'a ClaimId);
 
-fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
+fn resolve(candidates: Vec<Candidate>, home: &str, orphan: bool) -> Desired {
     let mut desired = Desired::default();
     let mut owners: BTreeMap<ObjectKey, Rank<'_>> = BTreeMap::new();
     for Candidate { id, created, key, stays, .. } in &candidates {
@@ -697,7 +715,7 @@ fn resolve(candidates: Vec<Candidate>, orphan: bool) -> Desired {
                 }
                 let message = format!(
                     "{} claims the same object of the database and is older; delete one of the two (deleting this one changes nothing in the database)",
-                    owner.resource
+                    owner.resource.seen_by(&claim.id.resource, home)
                 );
                 desired.rejected.insert(claim.id, Rejection::new(Reason::Conflicted, message));
                 continue;

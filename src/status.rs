@@ -60,7 +60,8 @@ pub fn summarize(
     failure: Option<&Failure>,
     warnings: &[String],
 ) -> Option<Summary> {
-    let namespace = id.resource.namespace.as_deref().unwrap_or(namespace);
+    let home = namespace;
+    let namespace = id.resource.namespace.as_deref().unwrap_or(home);
     let summary = match (verdict, failure) {
         (Verdict::Released, None) => return None,
         (Verdict::Rejected(rejection), _) => Summary::new(rejection.reason, rejection.message.clone()),
@@ -71,7 +72,9 @@ pub fn summarize(
         }
         (Verdict::InProgress(what), None) => Summary::new(Reason::InProgress, format!("running: {what}")),
         (Verdict::WaitingOn(what), None) => Summary::new(Reason::TargetNotReady, what.clone()),
-        (Verdict::Overridden(by), None) => Summary::new(Reason::Overridden, format!("{by} names this target")),
+        (Verdict::Overridden(by), None) => {
+            Summary::new(Reason::Overridden, format!("{} names this target", by.seen_by(&id.resource, home)))
+        }
         (Verdict::Drifted(held), None) => {
             let message = format!("the database differs and mode is Observe: {}", held.changes.join("; "));
             Summary { plan: Some(pending_plan(held, false)), ..Summary::new(Reason::DriftObserved, message) }
@@ -80,18 +83,23 @@ pub fn summarize(
             let stale = held.stale_approval.as_ref().map_or_else(String::new, |digest| {
                 format!(" The approval that was given ({}) is for another plan.", digest.0)
             });
-            let message = format!(
-                "{}; this {}.{stale} To approve exactly this plan: kubectl annotate -n {namespace} {} {} {APPROVE_ANNOTATION}={} --overwrite",
-                held.changes.join("; "),
-                held.hazards.join("; "),
-                id.resource.kind.as_str().to_lowercase(),
-                id.resource.name,
-                held.digest.0
-            );
+            // A policy that selects its targets says once how all plans are approved.
+            let approve = if id.target.is_some() {
+                String::new()
+            } else {
+                let command = approve_command(id.resource.kind, namespace, &id.resource.name, &held.digest.0);
+                format!(" To approve exactly this plan: {command}")
+            };
+            let message = format!("{}; this {}.{stale}{approve}", held.changes.join("; "), held.hazards.join("; "));
             Summary { plan: Some(pending_plan(held, true)), ..Summary::new(Reason::ApprovalRequired, message) }
         }
     };
     Some(summary)
+}
+
+fn approve_command(kind: Kind, namespace: &str, name: &str, digests: &str) -> String {
+    let kind = kind.as_str().to_lowercase();
+    format!("kubectl annotate -n {namespace} {kind} {name} {APPROVE_ANNOTATION}={digests} --overwrite")
 }
 
 /// What became of a policy on one of the targets it selects.
@@ -103,14 +111,33 @@ pub struct Outcome {
     pub summary: Option<Summary>,
 }
 
+impl Outcome {
+    /// Nothing is left to do.
+    pub fn is_current(&self) -> bool {
+        self.summary.as_ref().is_some_and(|summary| summary.reason.standing() == Standing::Current)
+    }
+}
+
+/// What became of a policy on all the targets that it selects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// Its targets.
+    pub outcomes: Vec<Outcome>,
+    /// What were targets until their resources were deleted: the policy is still on their objects.
+    pub gone: Vec<SelectedTarget>,
+}
+
 /// Targets that a status lists; the rest is counted.
 const MAX_TARGETS: usize = 50;
 /// Targets that a message names.
 const MAX_NAMED: usize = 5;
 
-/// What a policy is to say that selects these targets: the first reason that needs a person, or else one that passes.
-/// `None`: it is released from all of them.
-pub fn summarize_selected(outcomes: &[Outcome]) -> Option<Summary> {
+/// What a policy (kind, namespace, name) is to say that selects these targets: the first reason that needs a person, or
+/// else one that passes. `None`: it is released from all of them.
+pub fn summarize_selected(
+    (kind, namespace, policy): &(Kind, String, String),
+    Selection { outcomes, gone: _ }: &Selection,
+) -> Option<Summary> {
     let said: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome, outcome.summary.as_ref()?))).collect();
     if said.is_empty() && !outcomes.is_empty() {
         return None;
@@ -124,8 +151,10 @@ pub fn summarize_selected(outcomes: &[Outcome]) -> Option<Summary> {
     let Some((_, worst)) = behind.first() else {
         let warned: Vec<_> = said
             .iter()
-            .filter(|(_, summary)| summary.message.contains(WARNING))
-            .map(|(o, s)| named(&o.target, s))
+            .flat_map(|(outcome, summary)| {
+                let SelectedTarget { kind, name, .. } = &outcome.target;
+                warnings(&summary.message).map(move |warning| format!("{}/{name}: {warning}", kind.as_str()))
+            })
             .collect();
         let count = said.len();
         let mut message = format!(
@@ -133,7 +162,7 @@ pub fn summarize_selected(outcomes: &[Outcome]) -> Option<Summary> {
             if count == 1 { "" } else { "s" }
         );
         for text in warned.iter().take(MAX_NAMED) {
-            message.push_str("; ");
+            message.push_str(WARNING);
             message.push_str(text);
         }
         return Some(Summary::new(Reason::InSync, message));
@@ -142,14 +171,20 @@ pub fn summarize_selected(outcomes: &[Outcome]) -> Option<Summary> {
         behind.iter().take(MAX_NAMED).map(|(outcome, summary)| named(&outcome.target, summary)).collect();
     let more =
         if behind.len() > MAX_NAMED { format!("; and {} more", behind.len() - MAX_NAMED) } else { String::new() };
+    let plans: Vec<_> = behind.iter().filter_map(|(_, summary)| summary.plan.as_ref()).collect();
+    let digests: Vec<_> = plans.iter().filter_map(|plan| plan.digest.clone()).collect();
+    let all = if digests.len() == 1 { "exactly this plan" } else { "exactly these plans" };
+    let approve = if digests.is_empty() {
+        String::new()
+    } else {
+        format!(" To approve {all}: {}", approve_command(*kind, namespace, policy, &digests.join(",")))
+    };
     let message = format!(
-        "{} of {} selected targets are not as the resource says: {}{more}",
+        "{} of {} selected targets are not as the resource says: {}{more}.{approve}",
         behind.len(),
         said.len(),
         names.join("; ")
     );
-    let plans: Vec<_> = behind.iter().filter_map(|(_, summary)| summary.plan.as_ref()).collect();
-    let digests: Vec<_> = plans.iter().filter_map(|plan| plan.digest.clone()).collect();
     let mut statements: Vec<_> = plans.iter().flat_map(|plan| plan.statements.iter().cloned()).collect();
     if statements.len() > MAX_STATEMENTS {
         let left_out = statements.len() - MAX_STATEMENTS;
@@ -168,20 +203,33 @@ fn named(target: &SelectedTarget, summary: &Summary) -> String {
     format!("{}/{}: {}: {}", target.kind.as_str(), target.name, summary.reason, summary.message)
 }
 
-/// The targets as the status lists them: those that need attention first, then by name.
-fn listed(outcomes: &[Outcome]) -> Vec<SelectedTarget> {
-    let mut all: Vec<_> =
-        outcomes.iter().filter_map(|outcome| Some((outcome.summary.as_ref()?, &outcome.target))).collect();
+/// The targets as the status lists them: those that need attention first, then those that only the status remembers, and
+/// by name.
+fn listed(Selection { outcomes, gone }: &Selection) -> Vec<SelectedTarget> {
     let rank = |summary: &Summary| match summary.reason.standing() {
         Standing::Failed => 0,
         Standing::InProgress => 1,
-        Standing::Current => 2,
+        Standing::Current => 3,
     };
-    all.sort_by_key(|(summary, target)| (rank(summary), target.kind, target.name.clone()));
+    let there = outcomes.iter().filter_map(|outcome| Some((rank(outcome.summary.as_ref()?), &outcome.target)));
+    let mut all: Vec<_> = there.chain(gone.iter().map(|target| (2, target))).collect();
+    all.sort_by_key(|(rank, target)| (*rank, target.kind, &target.name));
     all.into_iter().take(MAX_TARGETS).map(|(_, target)| target.clone()).collect()
 }
 
+/// The age in force, where it is the same for all targets.
+fn common_age(outcomes: &[Outcome]) -> Option<String> {
+    let mut ages = outcomes.iter().map(|outcome| outcome.target.after.as_ref());
+    let first = ages.next()??;
+    ages.all(|age| age == Some(first)).then(|| first.clone())
+}
+
 const WARNING: &str = ". Warning: ";
+
+/// The warnings in the message of a summary.
+pub fn warnings(message: &str) -> impl Iterator<Item = &str> {
+    message.split(WARNING).skip(1)
+}
 
 fn in_sync_message(warnings: &[String]) -> String {
     let mut message = "the live catalog says what the resource says".to_owned();
@@ -257,7 +305,7 @@ pub struct Observed<'a> {
     /// What a policy's `targetRef` was resolved to.
     pub target: Option<&'a TargetStatus>,
     /// What became of a policy on the targets that its `targetSelector` selects.
-    pub selected: Option<&'a [Outcome]>,
+    pub selected: Option<&'a Selection>,
     /// The database, whose defaults count.
     pub database: Option<&'a TimescaleDatabase>,
 }
@@ -436,17 +484,18 @@ macro_rules! reported_policy {
                 let base =
                     $status { observed_generation: self.metadata.generation, conditions, plan, ..$status::default() };
                 if self.spec.target_ref.is_none() {
-                    let Some(outcomes) = observed.selected else {
-                        let $status { matched, matched_in_sync, targets, .. } = previous.cloned().unwrap_or_default();
-                        return $status { matched, matched_in_sync, targets, ..base };
+                    let Some(selection) = observed.selected else {
+                        let previous = previous.cloned().unwrap_or_default();
+                        let $status { matched, matched_in_sync, targets, $after, .. } = previous;
+                        return $status { matched, matched_in_sync, targets, $after, ..base };
                     };
-                    let current = |outcome: &&Outcome| {
-                        outcome.summary.as_ref().is_some_and(|s| s.reason.standing() == Standing::Current)
-                    };
+                    let outcomes = &selection.outcomes;
+                    let current = |outcome: &&Outcome| outcome.is_current();
                     return $status {
                         matched: i64::try_from(outcomes.len()).ok(),
                         matched_in_sync: i64::try_from(outcomes.iter().filter(current).count()).ok(),
-                        targets: listed(outcomes),
+                        targets: listed(selection),
+                        $after: common_age(outcomes),
                         ..base
                     };
                 }

@@ -223,9 +223,21 @@ impl Pass<'_> {
         self.findings.failures.insert(claim.clone(), failure);
     }
 
-    /// What is about to change was in sync at this generation: then it is drift that is corrected.
+    /// What is about to change was in sync, at this generation of the resource and of the database with its defaults: then
+    /// it is drift that is corrected.
     fn has_drifted(&self, claim: &ClaimId) -> bool {
-        self.members.get(&claim.resource).is_some_and(Member::was_in_sync)
+        let observed = self.database.status.as_ref().and_then(|status| status.observed_generation);
+        let Some(member) = self.members.get(&claim.resource).filter(|_| observed == self.database.metadata.generation)
+        else {
+            return false;
+        };
+        match &claim.target {
+            None => member.was_in_sync(),
+            Some(target) => {
+                let known = self.context.stores.fleet.was_in_sync(&member.key(), target);
+                member.is_at_generation() && known.unwrap_or_else(|| member.listed_in_sync(target))
+            }
+        }
     }
 
     /// One event for all steps of a claim: what changed, with the SQL.

@@ -9,8 +9,8 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use kube::ResourceExt;
 
 use super::{
-    fleet::PolicyKey,
-    report::{Note, Reporter},
+    fleet::{Objects, PolicyKey},
+    report::{Note, Reporter, Voice},
     stores::{DatabaseKey, Stores},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     catalog::{Catalog, PolicyKind},
     desired::{Attached, PolicyTarget, ResourceId, TargetId, effective_compress_after, effective_drop_after},
     error::Failure,
-    status::{Observed, Outcome, Reported, Summary, job_id, shorten_to},
+    status::{Observed, Outcome, Reported, Summary, job_id, shorten_to, warnings},
 };
 
 /// Longest message about one selected target, in characters.
@@ -137,6 +137,68 @@ impl Member {
         each_kind!(&self.object, resource => key(&**resource))
     }
 
+    /// `metadata.uid`
+    pub fn uid(&self) -> String {
+        each_kind!(&self.object, resource => resource.uid().unwrap_or_default())
+    }
+
+    /// The targets that the status of a policy lists, and those of them whose resource is gone.
+    pub fn recorded(&self) -> (Objects, Objects) {
+        let (gone, there) = self.listed().iter().partition::<Vec<_>, _>(|target| target.is_gone());
+        let objects = |targets: Vec<&SelectedTarget>| targets.into_iter().map(SelectedTarget::id_and_object).collect();
+        (objects(there), objects(gone))
+    }
+
+    fn listed(&self) -> &[SelectedTarget] {
+        match &self.object {
+            Object::Hypertable(_) | Object::Aggregate(_) => &[],
+            Object::Compression(policy) => policy.status.as_ref().map_or(&[], |status| &status.targets),
+            Object::Retention(policy) => policy.status.as_ref().map_or(&[], |status| &status.targets),
+        }
+    }
+
+    /// The note that a policy has lost a target, whose object keeps it.
+    pub fn lost(&self, id: &TargetId, object: &TargetStatus, why: &str) -> Note {
+        let policy = match self.object {
+            Object::Compression(_) => "compression",
+            _ => "retention",
+        };
+        let TargetStatus { schema, table, .. } = object;
+        let text = format!(
+            "{}/{} {why}: the {policy} policy of {schema}.{table} stays in the database as it is",
+            id.kind.as_str(),
+            id.name
+        );
+        Note { reason: Reason::Orphaned, text }
+    }
+
+    /// What a policy says of a target whose resource is gone.
+    pub fn gone(&self, id: TargetId, object: TargetStatus) -> SelectedTarget {
+        SelectedTarget {
+            kind: id.kind,
+            name: id.name,
+            object,
+            reason: Reason::TargetNotFound.as_str().to_owned(),
+            message: Some(
+                "the resource is deleted; its policy stays in the database until this one is deleted".to_owned(),
+            ),
+            after: None,
+            job_id: None,
+        }
+    }
+
+    /// The note that the target that a policy names is another object than before.
+    fn moved(&self) -> Option<Note> {
+        let before = match &self.object {
+            Object::Hypertable(_) | Object::Aggregate(_) => None,
+            Object::Compression(policy) => policy.status.as_ref().and_then(|status| status.target.as_ref()),
+            Object::Retention(policy) => policy.status.as_ref().and_then(|status| status.target.as_ref()),
+        }?;
+        let (id, now) = self.targets.first().filter(|_| !self.is_selecting() && !self.is_deleting())?;
+        let why = format!("is {}.{} now", now.schema, now.table);
+        (before != now).then(|| self.lost(id, before, &why))
+    }
+
     /// The databases in which a policy has targets.
     pub fn databases(&self, stores: &Stores) -> BTreeSet<DatabaseKey> {
         match &self.object {
@@ -167,8 +229,16 @@ impl Member {
         let relation = object.schema.parse().ok().zip(object.table.parse().ok());
         let relation = relation.map(|(schema, name)| Relation { schema, name });
         let reason = summary.as_ref().map_or(Reason::Released, |summary| summary.reason);
-        let message =
-            summary.as_ref().filter(|s| s.reason != Reason::InSync).map(|s| shorten_to(&s.message, MAX_TARGET_MESSAGE));
+        let worth_saying = |s: &&Summary| s.reason != Reason::InSync || warnings(&s.message).next().is_some();
+        let message = summary.as_ref().filter(worth_saying).map(|s| shorten_to(&s.message, MAX_TARGET_MESSAGE));
+        // What was not seen in this pass stays as it was.
+        let before = self.listed().iter().find(|before| before.kind == id.kind && before.name == id.name);
+        let before = before.filter(|before| before.object == *object);
+        let after = if database.is_some() { after } else { before.and_then(|before| before.after.clone()) };
+        let job_id = match catalog.zip(relation) {
+            Some((catalog, relation)) => job_id(catalog, kind, &relation),
+            None => before.and_then(|before| before.job_id),
+        };
         let target = SelectedTarget {
             kind: id.kind,
             name: id.name.clone(),
@@ -176,7 +246,7 @@ impl Member {
             reason: reason.as_str().to_owned(),
             message,
             after,
-            job_id: catalog.zip(relation).and_then(|(catalog, relation)| job_id(catalog, kind, &relation)),
+            job_id,
         };
         Outcome { target, summary }
     }
@@ -211,6 +281,17 @@ impl Member {
         each_kind!(&self.object, resource => was_ready(&**resource, true))
     }
 
+    /// Its status is about the generation at hand.
+    pub fn is_at_generation(&self) -> bool {
+        each_kind!(&self.object, resource => is_at_generation(&**resource))
+    }
+
+    /// Its status lists this target as in sync.
+    pub fn listed_in_sync(&self, target: &TargetId) -> bool {
+        let mut listed = self.listed().iter().filter(|listed| listed.id_and_object().0 == *target);
+        listed.any(|listed| listed.reason == Reason::InSync.as_str())
+    }
+
     /// Puts our finalizer on it or takes it off.
     pub async fn finalize(&self, reporter: &Reporter, wanted: bool) -> Result<(), Failure> {
         each_kind!(&self.object, resource => reporter.finalize(&**resource, wanted).await)
@@ -228,6 +309,17 @@ impl Member {
         self.finalize(reporter, false).await
     }
 
+    /// Publishes the notes.
+    pub fn publish<'a>(&'a self, reporter: &'a Reporter, notes: Vec<&'a Note>) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            for note in notes {
+                each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     /// Says what became of it. One that is released says nothing any more and gives up its finalizer; so does one that has
     /// nothing to undo any more.
     pub fn settle<'a>(
@@ -236,13 +328,12 @@ impl Member {
         summary: Option<Summary>,
         observed: Observed<'a>,
         notes: Vec<&'a Note>,
+        voice: Voice,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let surplus = self.has_finalizer() && !self.is_deleting() && !self.needs_release();
             // First, so that they are not lost with a status that cannot be written: that is written again in the next pass.
-            for note in notes {
-                each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
-            }
+            self.publish(reporter, notes).await?;
             match summary {
                 None => {
                     if self.has_finalizer() {
@@ -253,13 +344,20 @@ impl Member {
                     if surplus {
                         self.finalize(reporter, false).await?;
                     }
-                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed).await)?;
+                    if let Some(moved) = self.moved() {
+                        self.publish(reporter, vec![&moved]).await?;
+                    }
+                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, voice).await)?;
                 }
             }
             Ok(())
         }
         .boxed()
     }
+}
+
+fn is_at_generation<K: Reported>(resource: &K) -> bool {
+    resource.current().is_some_and(|status| K::parts(status).1 == resource.meta().generation)
 }
 
 fn was_ready<K: Reported>(resource: &K, at_this_generation: bool) -> bool {

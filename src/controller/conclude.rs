@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 
-use super::{attached::all, pass::Pass};
+use super::{attached::all, pass::Pass, report::Voice};
 use crate::{
     api::{
         status::{Reason, TargetStatus},
@@ -14,7 +14,7 @@ use crate::{
     desired::{ClaimId, TargetId},
     error::{Class, Failure},
     plan,
-    status::{Observed, Summary, summarize, summarize_selected},
+    status::{Observed, Outcome, Summary, summarize, summarize_selected},
 };
 
 /// Passes in a row that may fail before the resources (not only the database) say so: a restart is not news.
@@ -34,41 +34,46 @@ impl Pass<'_> {
             let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
             Some(summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
         };
-        let selected: BTreeMap<_, _> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.is_selecting())
-            .map(|(id, member)| {
-                let outcome = |target: &(TargetId, TargetStatus)| {
-                    let claim = ClaimId { resource: id.clone(), target: Some(target.0.clone()) };
-                    Some(member.outcome(target, summary_of(&claim)?, Some(self.database), catalog))
-                };
-                let outcomes = member.selected().iter().filter_map(outcome).collect();
-                (id, self.context.selected(member, &self.key(), outcomes))
-            })
-            .collect();
         let mut in_sync = 0;
+        let mut selected = BTreeMap::new();
+        for (id, member) in self.members.iter().filter(|(_, member)| member.is_selecting()) {
+            let outcome = |target: &(TargetId, TargetStatus)| {
+                let claim = ClaimId { resource: id.clone(), target: Some(target.0.clone()) };
+                let summary = match summary_of(&claim) {
+                    None if self.is_deleting() => Some(self.nothing_more()),
+                    summary => summary?,
+                };
+                Some(member.outcome(target, summary, Some(self.database), catalog))
+            };
+            let outcomes: Vec<_> = member.selected().iter().filter_map(outcome).collect();
+            in_sync += i64::from(outcomes.iter().all(Outcome::is_current));
+            selected.insert(id, self.context.selected(member, &self.key(), outcomes));
+        }
         let mut writes = Vec::new();
         for (id, member) in &self.members {
-            let all = match selected.get(id) {
-                None => None,
-                Some(Some(outcomes)) => Some(outcomes),
+            let mine = findings.notes.iter().filter(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
+            let (all, notes) = match selected.get(id) {
+                None => (None, mine.collect()),
+                Some(Some((all, lost))) => (Some(all), mine.chain(lost).collect::<Vec<_>>()),
                 // Another database in which the policy has targets has not been looked at yet: its pass says it.
-                Some(None) => continue,
+                Some(None) => {
+                    writes.push(member.publish(&self.context.reporter, mine.collect()));
+                    continue;
+                }
             };
             let summary = match all {
-                Some(outcomes) => summarize_selected(outcomes),
+                Some(all) => summarize_selected(&member.key(), all),
                 None => match summary_of(&id.clone().into()) {
-                    Some(summary) => summary,
+                    Some(summary) => {
+                        in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
+                        summary
+                    }
                     None => continue,
                 },
             };
-            in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
-            let selected = all.map(Vec::as_slice);
             let (target, database) = (member.target(), Some(self.database));
-            let observed = Observed { catalog, statistics, target, selected, database };
-            let notes = findings.notes.iter().filter(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
-            writes.push(member.settle(&self.context.reporter, summary, observed, notes.collect()));
+            let observed = Observed { catalog, statistics, target, selected: all, database };
+            writes.push(member.settle(&self.context.reporter, summary, observed, notes, Voice::Loud));
         }
         all(writes).await?;
 
@@ -87,6 +92,12 @@ impl Pass<'_> {
             None => Summary::new(Reason::InSync, "connected; the live catalog is checked at every resync"),
         };
         self.context.reporter.say_database(self.database, &summary, facts).await
+    }
+
+    /// What a policy says of a target in a database that is being deleted.
+    fn nothing_more(&self) -> Summary {
+        let name = self.database.name_any();
+        Summary::new(Reason::InUse, format!("TimescaleDatabase {name} is being deleted; nothing is carried out there"))
     }
 
     fn in_use(&self) -> Summary {
@@ -114,17 +125,25 @@ impl Pass<'_> {
         self.context.reporter.say_database(self.database, &summary, facts).await?;
 
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
-        let message = format!("TimescaleDatabase {}: {}", self.database.name_any(), failure.message);
-        let summary = Summary::new(failure.reason, message);
+        let summary = Summary::new(failure.reason, self.out_of_reach());
         let told = self.members.values().filter(|member| lasting || !member.was_ready());
-        self.context.tell(told, &self.key(), &summary).await?;
+        self.context.tell(told, &self.key(), &summary, Voice::Quiet).await?;
         Err(failure)
+    }
+
+    /// What every attached resource says while the database cannot be observed. Not the failure in its own words: those
+    /// may change with every attempt (a process id, an address), and each change would be a write to every resource.
+    fn out_of_reach(&self) -> String {
+        let (name, namespace) = (self.database.name_any(), &self.namespace);
+        format!(
+            "TimescaleDatabase {name} is not Ready, so nothing was compared or changed; it says why: kubectl describe timescaledatabase -n {namespace} {name}"
+        )
     }
 
     /// Lets go of every resource, and of the database itself, without touching anything in the database.
     pub(super) async fn release_all(&self, why: &str) -> Result<(), Failure> {
         for (_, member) in self.holders() {
-            member.orphan(&self.context.reporter, why).await?;
+            self.context.let_go(member, &self.key(), why).await?;
         }
         if self.held {
             self.context.reporter.finalize(self.database, false).await?;

@@ -5,7 +5,8 @@ use kube::runtime::reflector::ObjectRef;
 use super::{
     Context,
     attached::{Member, members},
-    stores::NO_DATABASE,
+    report::Voice,
+    stores::{DatabaseKey, NO_DATABASE},
 };
 use crate::{
     api::{TimescaleDatabase, status::Reason},
@@ -30,10 +31,11 @@ pub async fn look_after(database: &ObjectRef<TimescaleDatabase>, context: &Conte
         database.name
     );
     let members: Vec<_> = members(&attached, &database.name, namespace).into_values().collect();
-    orphan(&members, &message, context).await?;
+    let key = (namespace.to_owned(), database.name.clone());
+    orphan(&members, &key, &message, context).await?;
     let summary = Summary::new(Reason::DatabaseNotFound, message);
     let staying = members.iter().filter(|member| !member.is_deleting());
-    context.tell(staying, &(namespace.to_owned(), database.name.clone()), &summary).await
+    context.tell(staying, &key, &summary, Voice::Quiet).await
 }
 
 /// Policies that lead to no target.
@@ -46,22 +48,20 @@ async fn untargeted(namespace: &str, context: &Context) -> Result<(), Failure> {
     let named =
         "the resource named by spec.targetRef does not exist in this namespace; create it, or delete this policy";
     let selected = "no resource in this namespace has the labels that spec.targetSelector selects; label the Hypertables or ContinuousAggregates that the policy is for";
+    let key = (namespace.to_owned(), NO_DATABASE.to_owned());
     for (members, message) in [(naming, named), (selecting, selected)] {
-        orphan(&members, message, context).await?;
+        orphan(&members, &key, message, context).await?;
         let summary = Summary::new(Reason::TargetNotFound, message);
         let staying = members.iter().filter(|member| !member.is_deleting());
-        context.tell(staying, &(namespace.to_owned(), NO_DATABASE.to_owned()), &summary).await?;
+        context.tell(staying, &key, &summary, Voice::Loud).await?;
     }
     Ok(())
 }
 
 /// Lets go of those that are being deleted.
-async fn orphan(members: &[Member], why: &str, context: &Context) -> Result<(), Failure> {
+async fn orphan(members: &[Member], database: &DatabaseKey, why: &str, context: &Context) -> Result<(), Failure> {
     for member in members.iter().filter(|member| member.is_deleting() && member.has_finalizer()) {
-        // One that selects targets in other databases too is theirs to release.
-        if !member.is_selecting() || member.databases(&context.stores).len() <= 1 {
-            member.orphan(&context.reporter, why).await?;
-        }
+        context.let_go(member, database, why).await?;
     }
     Ok(())
 }

@@ -35,17 +35,17 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase},
+    api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase, types::TargetKind},
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
     metrics::Metrics,
-    status::{Observed, Outcome, Summary, summarize_selected},
+    status::{Observed, Outcome, Selection, Summary, summarize_selected},
 };
 use attached::Member;
-use fleet::Fleet;
-use report::Reporter;
+use fleet::{Fleet, Objects};
+use report::{Note, Reporter, Voice};
 use state::State;
-use stores::{DatabaseKey, Stores, database_ref, databases_of_target};
+use stores::{DatabaseKey, Stores, database_ref};
 
 /// Changes that come in a burst (`kubectl apply -f` of a folder) make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -84,18 +84,48 @@ pub(crate) struct Context {
     metrics: Metrics,
     states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
-    fleet: Fleet,
     filled: watch::Receiver<bool>,
 }
 
 impl Context {
     /// Takes note of what became of a policy that selects targets in this database; returns what became of it in all its
-    /// databases, once each has been looked at.
-    fn selected(&self, member: &Member, database: &DatabaseKey, outcomes: Vec<Outcome>) -> Option<Vec<Outcome>> {
+    /// databases, once each has been looked at, and what is worth an event: targets that it has lost.
+    fn selected(
+        &self,
+        member: &Member,
+        database: &DatabaseKey,
+        outcomes: Vec<Outcome>,
+    ) -> Option<(Selection, Vec<Note>)> {
+        let (key, fleet) = (member.key(), &self.stores.fleet);
         if member.is_deleting() && !member.has_finalizer() {
-            self.fleet.forget(&member.key());
+            fleet.forget(&key);
         }
-        self.fleet.note(member.key(), database, outcomes, &member.databases(&self.stores))
+        let outcomes = fleet.note(&key, &member.uid(), database, outcomes, &member.databases(&self.stores))?;
+        if member.is_deleting() {
+            return Some((Selection { outcomes, gone: Vec::new() }, Vec::new()));
+        }
+        let targets: Objects = outcomes.iter().map(|outcome| outcome.target.id_and_object()).collect();
+        let (before, was_gone) = fleet.targets(&key).unwrap_or_else(|| member.recorded());
+        let (mut gone, mut notes) = (Objects::new(), Vec::new());
+        let before = before.into_iter().map(|target| (target, false));
+        for ((id, object), was_gone) in before.chain(was_gone.into_iter().map(|target| (target, true))) {
+            let why = match targets.get(&id) {
+                Some(now) if *now == object => continue,
+                Some(now) => format!("is {}.{} now", now.schema, now.table),
+                None if self.stores.is_there(&id, &key.1) => "is not selected any more".to_owned(),
+                None => {
+                    gone.insert(id.clone(), object.clone());
+                    if was_gone {
+                        continue;
+                    }
+                    "is deleted".to_owned()
+                }
+            };
+            notes.push(member.lost(&id, &object, &why));
+        }
+        fleet.remember(&key, targets, gone.clone());
+        let gone = gone.into_iter().map(|(id, object)| member.gone(id, object)).collect();
+        Some((Selection { outcomes, gone }, notes))
     }
 
     /// Makes sure that a selected target is still as it was seen.
@@ -108,12 +138,14 @@ impl Context {
         }
     }
 
-    /// Tells members the same: of policies that select their targets, for those in this database.
+    /// Tells members the same: of policies that select their targets, for those in this database. Nobody gets an event of
+    /// what they are all told, for there may be thousands of them.
     async fn tell(
         &self,
         members: impl Iterator<Item = &Member>,
         database: &DatabaseKey,
         summary: &Summary,
+        voice: Voice,
     ) -> Result<(), Failure> {
         let members: Vec<_> = members.collect();
         let mut told = Vec::new();
@@ -124,16 +156,37 @@ impl Context {
             }
             let outcome = |target| member.outcome(target, Some(summary.clone()), None, None);
             let outcomes = member.selected().iter().map(outcome).collect();
-            if let Some(all) = self.selected(member, database, outcomes) {
-                let summary = if all.is_empty() { Some(summary.clone()) } else { summarize_selected(&all) };
-                told.push((member, summary, Some(all)));
+            if let Some((all, notes)) = self.selected(member, database, outcomes) {
+                let key = member.key();
+                let said = if all.outcomes.is_empty() { Some(summary.clone()) } else { summarize_selected(&key, &all) };
+                told.push((member, said, Some((all, notes))));
             }
         }
         let writes = told.iter().map(|(member, summary, selected)| {
-            let observed = Observed { target: member.target(), selected: selected.as_deref(), ..Observed::default() };
-            member.settle(&self.reporter, summary.clone(), observed, Vec::new())
+            let selection = selected.as_ref().map(|(selection, _)| selection);
+            let notes = selected.iter().flat_map(|(_, notes)| notes).collect();
+            let observed = Observed { target: member.target(), selected: selection, ..Observed::default() };
+            member.settle(&self.reporter, summary.clone(), observed, notes, voice)
         });
         attached::all(writes.collect()).await
+    }
+
+    /// Lets go of a member without touching the database. A policy that selects targets in other databases too keeps its
+    /// finalizer for them.
+    async fn let_go(&self, member: &Member, database: &DatabaseKey, why: &str) -> Result<(), Failure> {
+        if !member.is_selecting() || member.databases(&self.stores).iter().all(|other| other == database) {
+            return member.orphan(&self.reporter, why).await;
+        }
+        if !member.is_deleting() {
+            return Ok(());
+        }
+        let released = member.selected().iter().map(|target| member.outcome(target, None, None, None)).collect();
+        match self.selected(member, database, released) {
+            Some((all, _)) if all.outcomes.iter().all(|outcome| outcome.summary.is_none()) => {
+                member.orphan(&self.reporter, why).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Every store has been filled once. Not kube's `wait_until_ready`, which wakes only the one who asked last: passes
@@ -193,7 +246,9 @@ pub async fn run(
     let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client);
     let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client);
     let (namespaces, namespace_changes) = stores::watch_namespaces(&client);
-    let stores = Stores { databases: databases.clone(), hypertables, aggregates, compression, retention, namespaces };
+    let fleet = Arc::new(Fleet::default());
+    let stores =
+        Stores { databases: databases.clone(), hypertables, aggregates, compression, retention, namespaces, fleet };
 
     let (wake, woken) = mpsc::unbounded_channel();
     let (filled, is_filled) = watch::channel(false);
@@ -203,18 +258,20 @@ pub async fn run(
         metrics,
         states: Mutex::default(),
         wake: wake.clone(),
-        fleet: Fleet::default(),
         filled: is_filled,
     });
 
+    let (targets_hypertable, targets_aggregate) = (stores.clone(), stores.clone());
     let (policies_compression, policies_retention) = (stores.clone(), stores.clone());
     let databases_by_namespace = stores.clone();
     let mut stopping = stop.clone();
     let controller = Controller::for_stream(logged("TimescaleDatabase", database_changes), databases)
         .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
-        .watches_stream(logged("Hypertable", hypertable_changes), |h| databases_of_target(&h.spec.database_ref, &h))
-        .watches_stream(logged("ContinuousAggregate", aggregate_changes), |a| {
-            databases_of_target(&a.spec.database_ref, &a)
+        .watches_stream(logged("Hypertable", hypertable_changes), move |h| {
+            targets_hypertable.databases_touched_by_target(TargetKind::Hypertable, &h.spec.database_ref, &h)
+        })
+        .watches_stream(logged("ContinuousAggregate", aggregate_changes), move |a| {
+            targets_aggregate.databases_touched_by_target(TargetKind::ContinuousAggregate, &a.spec.database_ref, &a)
         })
         .watches_stream(logged("CompressionPolicy", compression_changes), move |p| {
             policies_compression.databases_touched_by(&p)

@@ -19,7 +19,7 @@ use crate::{
     },
     error::{Class, Failure, chain},
     metrics::{ApiWrite, Metrics},
-    status::{Observed, Reported, Summary, conditions},
+    status::{Observed, Reported, Summary, conditions, warnings},
 };
 
 /// The field manager of everything this operator writes.
@@ -45,6 +45,15 @@ pub struct Note {
     pub text: String,
 }
 
+/// Whether a resource that has come to need attention gets an event of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// It does.
+    Loud,
+    /// Its status says it, and that is enough: another resource has the event, or very many are told the same.
+    Quiet,
+}
+
 impl Reporter {
     /// A reporter that signs its events with this instance name (the pod's).
     pub fn new(client: Client, metrics: Metrics, instance: String) -> Self {
@@ -56,24 +65,32 @@ impl Reporter {
         &self.client
     }
 
-    /// Says what became of a resource: its status where that differs from the stored one, and a warning where it has come
-    /// to need attention.
+    /// Says what became of a resource: its status where that differs from the stored one; an event where it has come to
+    /// need attention, and one for what is unwise about it since.
     pub async fn say<K: Reported>(
         &self,
         resource: &K,
         summary: &Summary,
         observed: &Observed<'_>,
+        voice: Voice,
     ) -> Result<(), Failure> {
         let current = resource.current();
         let (previous, _) = current.map_or((&[][..], None), K::parts);
         let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
-        let worth_a_warning = summary.reason.standing() != Standing::Current && ready_changed(previous, &conditions);
+        let worth_a_warning = voice == Voice::Loud
+            && summary.reason.standing() != Standing::Current
+            && ready_changed(previous, &conditions);
+        let unwise = new_warnings(previous, &summary.message);
         let status = resource.status(conditions, summary.plan.clone(), observed);
-        if current != Some(&status) {
-            self.apply_status(resource, &status).await?;
+        if current == Some(&status) {
+            return Ok(());
         }
+        self.apply_status(resource, &status).await?;
         if worth_a_warning {
             self.event(resource, &Note { reason: summary.reason, text: summary.message.clone() }).await;
+        }
+        if !unwise.is_empty() {
+            self.event(resource, &Note { reason: Reason::Unwise, text: unwise.join("; ") }).await;
         }
         Ok(())
     }
@@ -185,7 +202,8 @@ impl Reporter {
     /// here the note says what was done.
     pub async fn event<K: Resource<DynamicType = ()>>(&self, resource: &K, note: &Note) {
         let namespace = resource.namespace().unwrap_or_default();
-        let type_ = if note.reason.standing() == Standing::Failed { "Warning" } else { "Normal" };
+        let warning = note.reason.standing() == Standing::Failed || note.reason == Reason::Unwise;
+        let type_ = if warning { "Warning" } else { "Normal" };
         tracing::info!(
             kind = %K::kind(&()), namespace, name = resource.name_any(), reason = note.reason.as_str(), "{}", note.text
         );
@@ -261,6 +279,12 @@ fn kind_label<K: Resource<DynamicType = ()>>() -> &'static str {
 fn ready_changed(previous: &[Condition], now: &[Condition]) -> bool {
     let ready = |conditions| condition(conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
     ready(previous) != ready(now)
+}
+
+/// The warnings in a message that the condition of before did not have.
+fn new_warnings<'m>(previous: &[Condition], message: &'m str) -> Vec<&'m str> {
+    let before = condition(previous, ConditionType::Ready).map_or("", |ready| &ready.message);
+    warnings(message).filter(|warning| !before.contains(warning)).collect()
 }
 
 fn api_failure<K: Resource<DynamicType = ()>>(doing: &str, resource: &K, error: &kube::Error) -> Failure {

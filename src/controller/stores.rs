@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
+    api::ObjectMeta,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
@@ -19,6 +20,7 @@ use kube::{
     },
 };
 
+use super::fleet::{Fleet, Objects, PolicyKey};
 use crate::{
     api::{
         APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
@@ -26,7 +28,7 @@ use crate::{
         timescale_database::From,
         types::{DatabaseRef, TargetKind, TargetSelector},
     },
-    desired::{Attached, PolicyTarget, TargetId, Targeting},
+    desired::{Attached, Kind, PolicyTarget, TargetId, Targeting},
     status::Reported,
 };
 
@@ -45,6 +47,8 @@ pub struct Stores {
     pub retention: Store<RetentionPolicy>,
     /// Namespaces, of which only the metadata is watched.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// What is known of the policies that select their targets.
+    pub fleet: Arc<Fleet>,
 }
 
 /// How long the namespaces are waited for.
@@ -114,10 +118,27 @@ impl Stores {
             (None, None) => Vec::new(),
         };
         if policy.meta().deletion_timestamp.is_some() {
-            let gone = policy.recorded().into_iter().filter(|(id, _)| self.target(id, &namespace).is_none());
-            targets.extend(gone.map(|(id, object)| PolicyTarget::Recorded(id, object.clone())));
+            let mut recorded: Objects =
+                policy.recorded().into_iter().map(|(id, object)| (id, object.clone())).collect();
+            // A status lists only so many.
+            if let Some((before, gone)) = self.fleet.targets(&key_of(policy)) {
+                recorded.extend(before.into_iter().chain(gone));
+            }
+            let resolved: BTreeSet<_> = targets.iter().map(PolicyTarget::id).collect();
+            let gone = recorded.into_iter().filter(|(id, _)| !resolved.contains(id) && !self.is_there(id, &namespace));
+            targets.extend(gone.map(|(id, object)| PolicyTarget::Recorded(id, object)));
         }
         targets
+    }
+
+    /// The resource that a policy in this namespace means exists, and is not being deleted.
+    pub fn is_there(&self, id: &TargetId, namespace: &str) -> bool {
+        let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
+        match self.target(id, namespace) {
+            Some(PolicyTarget::Hypertable(hypertable)) => stays(&hypertable.metadata),
+            Some(PolicyTarget::Aggregate(aggregate)) => stays(&aggregate.metadata),
+            Some(PolicyTarget::Recorded(..)) | None => false,
+        }
     }
 
     /// The resource of this name and namespace that a policy may be for.
@@ -174,6 +195,41 @@ impl Stores {
         databases.into_iter().map(|(namespace, name)| database_ref(&name, &namespace)).collect()
     }
 
+    /// The databases to look at when a resource changed that policies may be for: its own, with it the policies that may
+    /// have lost or found their target, and those that a policy has other targets in which does not select it any more.
+    pub fn databases_touched_by_target<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: TargetKind,
+        reference: &DatabaseRef,
+        resource: &K,
+    ) -> Vec<ObjectRef<TimescaleDatabase>> {
+        let (namespace, name) = database_key(reference, resource);
+        let own = resource.meta().namespace.clone().unwrap_or_default();
+        let mut databases = vec![database_ref(&name, &namespace), database_ref(NO_DATABASE, &own)];
+        let id = TargetId { kind, name: resource.name_any() };
+        for ((policy_kind, namespace, policy), others) in self.fleet.holders(&own, &id) {
+            let selects = |selector: Option<TargetSelector>| {
+                self.is_there(&id, &own) && selector.is_some_and(|s| s.kind == kind && s.selects(resource.labels()))
+            };
+            let selected = match policy_kind {
+                Kind::CompressionPolicy => {
+                    let found = self.compression.get(&ObjectRef::new(&policy).within(&namespace));
+                    selects(found.and_then(|policy| policy.spec.target_selector.clone()))
+                }
+                Kind::RetentionPolicy => {
+                    let found = self.retention.get(&ObjectRef::new(&policy).within(&namespace));
+                    selects(found.and_then(|policy| policy.spec.target_selector.clone()))
+                }
+                // They select nothing.
+                Kind::Hypertable | Kind::ContinuousAggregate => true,
+            };
+            if !selected {
+                databases.extend(others.iter().map(|(namespace, name)| database_ref(name, namespace)));
+            }
+        }
+        databases
+    }
+
     /// The databases that choose by labels which namespaces they let in.
     pub fn databases_that_select(&self) -> Vec<ObjectRef<TimescaleDatabase>> {
         let select = |d: &TimescaleDatabase| d.spec.allowed_namespaces.from == From::Selector;
@@ -188,6 +244,8 @@ impl Stores {
         let compression = self.policies(&self.compression, &here);
         let retention = self.policies(&self.retention, &here);
         let others = hypertables.iter().map(|h| h.namespace()).chain(aggregates.iter().map(|a| a.namespace()));
+        let others = others.chain(compression.iter().map(|(p, _)| p.namespace()));
+        let others = others.chain(retention.iter().map(|(p, _)| p.namespace()));
         let others: BTreeSet<_> = others.flatten().filter(|other| other != namespace).collect();
         let labels = |name: String| {
             let found = self.namespaces.get(&ObjectRef::new(&name))?;
@@ -217,6 +275,10 @@ impl Stores {
 /// Namespace and name of a `TimescaleDatabase`.
 pub type DatabaseKey = (String, String);
 
+fn key_of<P: Policy>(policy: &P) -> PolicyKey {
+    (P::KIND, policy.namespace().unwrap_or_default(), policy.name_any())
+}
+
 fn database_key<K: Resource>(reference: &DatabaseRef, resource: &K) -> DatabaseKey {
     let own = || resource.meta().namespace.clone().unwrap_or_default();
     (reference.namespace.clone().unwrap_or_else(own), reference.name.clone())
@@ -232,14 +294,6 @@ fn database_of(target: &PolicyTarget, namespace: &str) -> DatabaseKey {
 
 fn recorded_database(object: &TargetStatus, namespace: &str) -> DatabaseKey {
     (object.database_namespace.clone().unwrap_or_else(|| namespace.to_owned()), object.database.clone())
-}
-
-/// The databases to look at when a resource changed that policies may be for: its own, and with it the policies that may
-/// have lost or found their target.
-pub fn databases_of_target<K: Resource>(reference: &DatabaseRef, resource: &K) -> [ObjectRef<TimescaleDatabase>; 2] {
-    let (namespace, name) = database_key(reference, resource);
-    let own = resource.meta().namespace.clone().unwrap_or_default();
-    [database_ref(&name, &namespace), database_ref(NO_DATABASE, &own)]
 }
 
 /// A store of all objects of a kind, and the stream of those that changed in a way that matters: a new generation, an

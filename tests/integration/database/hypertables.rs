@@ -203,7 +203,11 @@ async fn what_cannot_become_a_hypertable_is_named_and_left_alone() -> Result<()>
             Reason::InvalidSpec,
             vec!["at", "type text", "timestamptz"],
         ),
-        (hypertable("metric", json!({"timeColumn": "n"})), Reason::InvalidSpec, vec!["the integers in n", "spec.chunkInterval"]),
+        (
+            hypertable("metric", json!({"timeColumn": "n"})),
+            Reason::InvalidSpec,
+            vec!["the integers in n", "spec.chunkInterval"],
+        ),
         (hypertable("metric_domain", json!({})), Reason::InvalidSpec, vec!["instant", "timestamptz"]),
         (
             hypertable("metric", json!({"spacePartitions": [{"column": "place", "partitions": 2}]})),

@@ -1,20 +1,11 @@
 //! One database object has one owner.
 
-use jiff::Timestamp;
-
 use super::{
     database::Database,
-    eventually, manifests,
+    manifests,
     stage::{Stage, has_finalizer},
 };
 use crate::support::Result;
-
-/// Waits until what is created next is younger than the object: the API server counts in seconds.
-async fn older(stage: &Stage, object: &str) -> Result<()> {
-    let created: Timestamp =
-        stage.get(object).await?["metadata"]["creationTimestamp"].as_str().unwrap_or("").parse()?;
-    eventually("the next second", async || Ok((Timestamp::now().as_second() > created.as_second()).then_some(()))).await
-}
 
 #[tokio::test]
 async fn of_two_policies_the_older_has_the_job_until_it_goes() -> Result<()> {
@@ -31,7 +22,7 @@ async fn of_two_policies_the_older_has_the_job_until_it_goes() -> Result<()> {
     let job = "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'";
     let id: i32 = database.value(job).await?;
 
-    older(&stage, "retentionpolicy/winner").await?;
+    stage.older("retentionpolicy/winner").await?;
     stage.apply(std::slice::from_ref(&loser)).await?;
     let message = stage.says("retentionpolicy/loser", "Conflicted").await?;
     assert!(message.contains("RetentionPolicy/winner"), "{message}");
@@ -63,7 +54,7 @@ async fn an_owner_with_a_mistake_is_still_the_owner() -> Result<()> {
     };
     let winner = of_readings("winner", "2 years");
     stage.manage(&database, &[manifests::hypertable("readings", ""), winner.clone()]).await?;
-    older(&stage, "retentionpolicy/winner").await?;
+    stage.older("retentionpolicy/winner").await?;
     stage.apply(&[of_readings("loser", "1 year")]).await?;
     stage.says("retentionpolicy/loser", "Conflicted").await?;
 
@@ -94,7 +85,7 @@ async fn of_two_hypertables_the_older_has_the_table_until_it_goes() -> Result<()
     };
     let winner = of_readings("winner", "1 day");
     stage.manage(&database, std::slice::from_ref(&winner)).await?;
-    older(&stage, "hypertable/winner").await?;
+    stage.older("hypertable/winner").await?;
     stage.apply(&[of_readings("loser", "2 days")]).await?;
     assert!(stage.says("hypertable/loser", "Conflicted").await?.contains("Hypertable/winner"));
     assert!(database.value::<bool>(&format!("SELECT {}", Database::chunks_span("readings", "1 day"))).await?);

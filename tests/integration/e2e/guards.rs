@@ -40,7 +40,7 @@ async fn retention_beyond_the_guard_waits_for_the_approval_of_exactly_its_plan()
     assert_eq!(database.policies("retention").await?, 0);
 
     // The message says what to type.
-    approve(&stage, object).await?;
+    stage.obey(&message(&stage.get(object).await?)).await?;
     stage.ready(object).await?;
     assert!(stage.get(object).await?["status"]["plan"].is_null());
     assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("readings", "6 days"))).await?);
@@ -58,7 +58,7 @@ async fn retention_beyond_the_guard_waits_for_the_approval_of_exactly_its_plan()
     assert_ne!(digest(&held), first);
     assert!(message(&held).contains(&format!("({first}) is for another plan")), "{}", message(&held));
     assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("readings", "6 days"))).await?);
-    approve(&stage, object).await?;
+    stage.obey(&message(&stage.get(object).await?)).await?;
     stage.ready(object).await?;
     assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("readings", "2 days"))).await?);
     stage.end().await?;
@@ -71,13 +71,6 @@ fn digest(object: &Value) -> String {
 
 fn message(object: &Value) -> String {
     condition(object, "Ready")["message"].as_str().unwrap_or_default().to_owned()
-}
-
-/// Types what the message says.
-async fn approve(stage: &Stage, object: &str) -> Result<()> {
-    let message = message(&stage.get(object).await?);
-    let (_, command) = message.rsplit_once(": kubectl ").ok_or(message.clone())?;
-    stage.kubectl(command).await.map(drop)
 }
 
 #[tokio::test]

@@ -31,6 +31,17 @@ pub fn retention(name: &str, more: &str) -> String {
     resource("RetentionPolicy", name, &format!("targetRef: {{kind: Hypertable, name: {name}}}, {more}"))
 }
 
+/// A resource with a label `tier`.
+pub fn labelled(tier: &str, manifest: &str) -> String {
+    manifest.replacen("metadata: {", &format!("metadata: {{labels: {{tier: {tier}}}, "), 1)
+}
+
+/// A policy of all hypertables with this label `tier`.
+pub fn fleet(kind: &str, name: &str, tier: &str, more: &str) -> String {
+    let selector = format!("targetSelector: {{kind: Hypertable, matchLabels: {{tier: {tier}}}}}");
+    resource(kind, name, &format!("{selector}, {more}"))
+}
+
 /// The number of rows of a table in buckets of this width.
 pub fn aggregate(name: &str, table: &str, width: &str, more: &str) -> String {
     let query = format!("SELECT time_bucket('{width}', ts) AS bucket, count(*) AS n FROM plant.{table} GROUP BY 1");

@@ -15,11 +15,16 @@ mod stage;
 mod aggregates;
 mod conflicts;
 mod connections;
+mod defaults;
 mod deletion;
+mod fleet;
 mod guards;
 mod lifecycle;
 mod load;
 mod mistakes;
+mod namespaces;
+mod outage;
+mod peers;
 mod process;
 mod restart;
 

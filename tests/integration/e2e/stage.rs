@@ -160,6 +160,25 @@ impl Stage {
         self.kubectl_with(&["patch", object, "--type=merge", "-p", &patch], "").await.map(drop)
     }
 
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Waits until what is created next is younger than the object: the API server counts in seconds.
+    pub async fn older(&self, object: &str) -> Result<()> {
+        let created: jiff::Timestamp =
+            self.get(object).await?["metadata"]["creationTimestamp"].as_str().unwrap_or("").parse()?;
+        let now = || jiff::Timestamp::now().as_second();
+        eventually("the next second", async || Ok((now() > created.as_second()).then_some(()))).await
+    }
+
+    /// Runs the command of a message that says `…: kubectl …`.
+    pub async fn obey(&self, message: &str) -> Result<()> {
+        let (_, command) = message.rsplit_once(": kubectl ").ok_or_else(|| message.to_owned())?;
+        self.kubectl(command).await.map(drop)
+    }
+
     /// `kubectl wait` until all these objects are Ready.
     pub async fn ready(&self, objects: &str) -> Result<()> {
         self.kubectl(&format!("wait --for=condition=Ready --timeout=120s {objects}")).await.map(drop)
