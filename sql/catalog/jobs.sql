@@ -71,7 +71,11 @@ CROSS JOIN LATERAL (
             e.value,
             CASE
                 WHEN d.by_integer AND e.key IN ('compress_after', 'drop_after', 'start_offset', 'end_offset') THEN CASE
-                    WHEN e.value ~ '^-?[0-9]{1,18}$' THEN to_jsonb(e.value::bigint)
+                    -- A bigint has up to 19 digits, and not every number of 19 digits is one.
+                    WHEN e.value ~ '^-?[0-9]{1,19}$' THEN CASE
+                        WHEN e.value::numeric BETWEEN -9223372036854775808 AND 9223372036854775807
+                        THEN to_jsonb(e.value::bigint)
+                    END
                 END
                 -- The four styles of the server and what people write: postgres and postgres_verbose, iso_8601, sql_standard,
                 -- seconds. No number is long enough to overflow: one that cannot be read would fail the whole query.
