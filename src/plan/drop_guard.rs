@@ -1,6 +1,10 @@
 //! How much a retention policy may drop at its next run before anybody is asked.
 
-use crate::catalog::{Age, Drops};
+use super::interlocks::InForce;
+use crate::{
+    api::types::{Relation, Span},
+    catalog::{Age, Drops},
+};
 
 /// Why steps wait for approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,26 @@ pub(super) fn drop_guard(drops: &Drops, max_percent: i32, in_force: Option<Age>)
     Some(Guarded { fact, limit: Some(limit) })
 }
 
+/// Why another clock needs approval where this retention is in force: it says how old rows are, and nobody can count
+/// beforehand what is too old by a function that is not in use yet.
+pub(super) fn clock_guard(relation: &Relation, in_force: InForce) -> Option<Guarded> {
+    let age = match in_force {
+        InForce::From(Age::OlderThan(Span::Integer(units))) => units.to_string(),
+        InForce::From(Age::OlderThan(Span::Time(_)) | Age::CreatedBefore(_)) => return None,
+        InForce::Unreadable(job) => format!("an age that cannot be read, job {job}"),
+    };
+    let limit = format!(
+        "may delete data: the retention policy of {relation} (drop after {age}) goes by the new function at its next run; while that policy is paused no approval is needed"
+    );
+    Some(Guarded { fact: format!("{relation} drops after {age}"), limit: Some(limit) })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::types::{Interval, Span};
+    use crate::api::types::Interval;
 
     fn days(days: i32) -> Age {
         Age::OlderThan(Span::Time(Interval::from_days(days)))
@@ -74,6 +92,16 @@ mod tests {
         assert_eq!(fact(old, Some(days(90))), fact(older, Some(days(90))));
         assert_ne!(fact(old, Some(days(90))), fact(old, Some(days(60))));
         assert_ne!(fact(old, None), fact(older, None), "rows were filled in");
+    }
+
+    #[test]
+    fn only_retention_by_integers_goes_by_a_clock_that_can_change() {
+        let of = |in_force| clock_guard(&"public.raw".parse().unwrap(), in_force);
+        assert_eq!(of(InForce::From(days(30))), None);
+        assert_eq!(of(InForce::From(Age::CreatedBefore(Interval::from_days(30)))), None);
+        assert!(of(InForce::Unreadable(7)).is_some());
+        let guarded = of(InForce::From(Age::OlderThan(Span::Integer(30)))).unwrap();
+        assert!(guarded.limit.unwrap().contains("while that policy is paused no approval is needed"));
     }
 
     proptest! {

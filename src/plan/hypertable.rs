@@ -11,6 +11,7 @@ use crate::{
 
 use super::{
     Draft, Planner,
+    drop_guard::{self, Guarded},
     index::{Indexes, lacking, made_for},
     interlocks, step,
     step::{Action, Hazard},
@@ -121,6 +122,7 @@ impl Planner<'_> {
                     let found = live.integer_now.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
                     let action = Action::SetIntegerNow { relation: relation.clone(), function: wanted.clone() };
                     draft.steps.push(step(claim, action, format!("integer now function of {relation}: {found} -> {wanted}")));
+                    draft.needs_approval.extend(self.clock_guard(live.id));
                 }
             }
             (Some(_), partitioning) => draft.block(
@@ -162,6 +164,18 @@ impl Planner<'_> {
         };
         wrong_measure(relation, live, "chunkInterval", wanted)
             .or_else(|| unsafe_interval().map(|message| Rejection::new(Reason::UnsafePolicy, message)))
+    }
+
+    /// The retention that goes by the clock of this hypertable: its own, and that of all aggregates over it.
+    fn clock_guard(&self, host: i32) -> Vec<Guarded> {
+        let (mut hosts, mut guarded) = (vec![host], Vec::new());
+        while let Some(host) = hosts.pop() {
+            hosts.extend(self.catalog.readers(host).map(|(_, aggregate)| aggregate.hypertable.id));
+            if let (Some(found), Some(name)) = (self.retention_in_force(host), self.catalog.name_of(host)) {
+                guarded.extend(drop_guard::clock_guard(name, found));
+            }
+        }
+        guarded
     }
 
     #[allow(clippy::unused_self, reason = "one of the diffs of a claim, called like its siblings")]

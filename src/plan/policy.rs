@@ -80,6 +80,13 @@ impl Planner<'_> {
         retention_in_force(&self.catalog, host)
     }
 
+    /// The age from which chunks have been dropped so far: none where the job that should do so fails, or does it elsewhere.
+    pub(super) fn dropped_so_far(&self, host: &Hypertable) -> Option<Age> {
+        let job = self.catalog.job(PolicyKind::Retention, host.id)?;
+        let age = self.retention_in_force(host.id).and_then(InForce::age)?;
+        does_not_work(job, host).is_none().then_some(age)
+    }
+
     /// The steps of this plan that must have ended the retention on this hypertable before it may be refreshed from this
     /// start.
     pub(super) fn after_retention(&self, host: i32, start_offset: Option<Span>) -> Vec<ClaimId> {
@@ -116,8 +123,8 @@ pub(super) fn integers(time: Option<&Dimension>) -> IntegerType {
     time.map_or(IntegerType::Bigint, Dimension::integer_type)
 }
 
-/// Why the job cannot be altered in place.
-fn must_be_replaced(live: &Job, host: &Hypertable, wanted: &JobTarget) -> Option<String> {
+/// Why the job does not do what it is listed for.
+fn does_not_work(live: &Job, host: &Hypertable) -> Option<String> {
     if let Some(other) = live.config_hypertable_id.filter(|id| *id != live.hypertable_id) {
         return Some(format!("its config names hypertable {other} instead of {}", live.hypertable_id));
     }
@@ -126,6 +133,14 @@ fn must_be_replaced(live: &Job, host: &Hypertable, wanted: &JobTarget) -> Option
         && runs_as != owner
     {
         return Some(format!("it runs as {runs_as}, the owner is {owner}"));
+    }
+    None
+}
+
+/// Why the job cannot be altered in place.
+fn must_be_replaced(live: &Job, host: &Hypertable, wanted: &JobTarget) -> Option<String> {
+    if let Some(why) = does_not_work(live, host) {
+        return Some(why);
     }
     // alter_job cannot change how the age is measured before 2.26.3 (timescaledb#9446).
     let measure = |policy: &Policy| match policy {

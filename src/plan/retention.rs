@@ -65,7 +65,8 @@ impl Planner<'_> {
         if draft.steps.is_empty() || target.job.paused {
             return draft;
         }
-        if !drops_more(in_force, after) {
+        let so_far = self.dropped_so_far(&live);
+        if !drops_more(so_far, after) {
             return draft;
         }
         if self.creators.contains_key(relation) {
@@ -79,7 +80,7 @@ impl Planner<'_> {
             // Not known yet: the plan has a question.
             None | Some(_) => return Draft::default(),
         };
-        draft.needs_approval.extend(drop_guard(&drops, self.inputs.rules.max_immediate_drop_percent, in_force));
+        draft.needs_approval.extend(drop_guard(&drops, self.inputs.rules.max_immediate_drop_percent, so_far));
         if drops.chunks > 0
             && let Some(step) = draft.steps.last_mut()
         {
