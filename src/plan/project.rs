@@ -32,6 +32,7 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
             migrate_data: _,
         } => {
             let range = partitioning(chunk_interval.unwrap_or(Span::Time(Interval::from_days(7))));
+            // The offsets of a refresh policy that the same plan adds must be of the very type of the column.
             let type_ = match answers.get(&Question::Table(relation.clone())) {
                 Some(Answer::Table(Some(table))) => table.columns.get(time_column).cloned(),
                 _ => None,
