@@ -133,7 +133,10 @@ pub(super) fn not_there(on: &PolicyObject) -> String {
 /// The statement that brings the settings about, if one is needed, and what it changes.
 fn settings(target: &CompressionTarget, live: &Hypertable, object: ObjectKind) -> Option<(Action, String)> {
     let relation = &target.on.relation;
-    let order_by = target.order_by.clone().map(|columns| with_time_column(columns, target, live));
+    // Of an aggregate that the same plan creates only the source's time column is known, not what its own is called.
+    let unnamed = object == ObjectKind::MaterializedView && live.id < 0;
+    let complete = |columns| if unnamed { columns } else { with_time_column(columns, target, live) };
+    let order_by = target.order_by.clone().map(complete);
     let found_merge = live.merge_interval.filter(|found| found.is_positive());
     let merge = target.merge_interval.filter(|wanted| found_merge != Some(*wanted).filter(|w| w.is_positive()));
     let action = |segment_by, order_by, sparse_indexes| Action::SetCompression {
@@ -178,9 +181,10 @@ fn settings(target: &CompressionTarget, live: &Hypertable, object: ObjectKind) -
     if texts.is_empty() {
         return None;
     }
-    // Columns and order are sent together, what is not managed as it was found: TimescaleDB may choose the one anew when only
-    // the other is given (2.23, on aggregates).
-    let changed = segment.is_some() || order.is_some() || sparse.is_some();
+    // Columns and order are sent together, what is not managed as it was found: on aggregates TimescaleDB chooses anew what is
+    // not given, whatever else is (2.23 the columns; 2.28 the order, and then refuses it beside the columns that are stored).
+    let of_aggregate = object == ObjectKind::MaterializedView;
+    let changed = segment.is_some() || order.is_some() || sparse.is_some() || (merge.is_some() && of_aggregate);
     let (segment_by, order_by, sparse_indexes) = if changed {
         let segment_by = target.segment_by.clone().or_else(|| found_segment.clone());
         (segment_by, order_by.or_else(|| found_order.clone()), sparse.cloned())
