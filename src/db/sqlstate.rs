@@ -22,10 +22,9 @@ pub fn classify(code: &SqlState) -> (Class, Reason) {
         "53300" | "57P01" | "57P02" | "57P03" => (Transient, Reason::DatabaseUnreachable),
         // query_canceled (statement_timeout), deadlock_detected, serialization_failure;
         // not a hypertable, already a hypertable, duplicate dimension: the catalog moved since it was read, and so for
-        // duplicate_object, undefined_object and object_not_in_prerequisite_state
-        "57014" | "40P01" | "40001" | "TS001" | "TS110" | "TS160" | "42710" | "42704" | "55000" => {
-            (Transient, Reason::Retrying)
-        }
+        // duplicate_object and object_not_in_prerequisite_state. Not for undefined_object: it is a tablespace, a type or an
+        // operator class that the resource wants and that is not there, and what did move shows at the next resync
+        "57014" | "40P01" | "40001" | "TS001" | "TS110" | "TS160" | "42710" | "55000" => (Transient, Reason::Retrying),
         // invalid_password, invalid_authorization_specification
         "28P01" | "28000" => (User, Reason::AuthenticationFailed),
         "42501" => (User, Reason::PermissionDenied),
@@ -88,6 +87,7 @@ mod tests {
             ("42501", (Class::User, Reason::PermissionDenied)),
             ("TS103", (Class::User, Reason::IncompatibleIndex)),
             ("42703", (Class::User, Reason::InvalidSpec)),
+            ("42704", (Class::User, Reason::InvalidSpec)),
             ("08006", (Class::Transient, Reason::DatabaseUnreachable)),
             ("XX000", (Class::Transient, Reason::Retrying)),
         ] {
