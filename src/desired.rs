@@ -113,6 +113,13 @@ pub struct TargetId {
     pub name: String,
 }
 
+impl TargetId {
+    /// Whether this names the target that a status speaks of.
+    pub fn is_of(&self, listed: &SelectedTarget) -> bool {
+        self.kind == listed.kind && self.name == listed.name
+    }
+}
+
 impl SelectedTarget {
     /// The target and the database object that it means.
     pub fn id_and_object(&self) -> (TargetId, TargetStatus) {

@@ -233,9 +233,10 @@ impl Pass<'_> {
         };
         match &claim.target {
             None => member.was_in_sync(),
+            Some(_) if !member.is_at_generation() => false,
             Some(target) => {
                 let known = self.context.stores.fleet.was_in_sync(&member.key(), target);
-                member.is_at_generation() && known.unwrap_or_else(|| member.listed_in_sync(target))
+                known.unwrap_or_else(|| member.listed_in_sync(target))
             }
         }
     }

@@ -232,7 +232,7 @@ impl Member {
         let worth_saying = |s: &&Summary| s.reason != Reason::InSync || warnings(&s.message).next().is_some();
         let message = summary.as_ref().filter(worth_saying).map(|s| shorten_to(&s.message, MAX_TARGET_MESSAGE));
         // What was not seen in this pass stays as it was.
-        let before = self.listed().iter().find(|before| before.kind == id.kind && before.name == id.name);
+        let before = self.listed().iter().find(|before| id.is_of(before));
         let before = before.filter(|before| before.object == *object);
         let after = if database.is_some() { after } else { before.and_then(|before| before.after.clone()) };
         let job_id = match catalog.zip(relation) {
@@ -288,7 +288,7 @@ impl Member {
 
     /// Its status lists this target as in sync.
     pub fn listed_in_sync(&self, target: &TargetId) -> bool {
-        let mut listed = self.listed().iter().filter(|listed| listed.id_and_object().0 == *target);
+        let mut listed = self.listed().iter().filter(|listed| target.is_of(listed));
         listed.any(|listed| listed.reason == Reason::InSync.as_str())
     }
 
@@ -312,9 +312,9 @@ impl Member {
     /// Publishes the notes.
     pub fn publish<'a>(&'a self, reporter: &'a Reporter, notes: Vec<&'a Note>) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            for note in notes {
-                each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
-            }
+            let publish =
+                async |note: &Note| each_kind!(&self.object, resource => reporter.event(&**resource, note).await);
+            stream::iter(notes).for_each_concurrent(CONCURRENT_WRITES, publish).await;
             Ok(())
         }
         .boxed()

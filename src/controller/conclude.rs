@@ -51,7 +51,8 @@ impl Pass<'_> {
         }
         let mut writes = Vec::new();
         for (id, member) in &self.members {
-            let mine = findings.notes.iter().filter(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
+            let notes = findings.notes.range(ClaimId::from(id.clone())..);
+            let mine = notes.take_while(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
             let (all, notes) = match selected.get(id) {
                 None => (None, mine.collect()),
                 Some(Some((all, lost))) => (Some(all), mine.chain(lost).collect::<Vec<_>>()),

@@ -54,7 +54,7 @@ async fn one_policy_keeps_the_tables_of_two_databases() -> Result<()> {
             manifests::labelled("raw", &manifests::hypertable("a", "")),
             manifests::hypertable("other", ""),
             manifests::labelled("raw", &of_second("b")),
-            fleet.clone(),
+            fleet,
         ])
         .await?;
     stage.ready(&format!("--all {}", KINDS.join(","))).await?;
@@ -125,7 +125,12 @@ async fn one_policy_keeps_the_tables_of_two_databases() -> Result<()> {
 
     stage.kubectl("label hypertable b tier=raw").await?;
     stage.until(object, "three targets", |found| found["status"]["matchedInSync"] == 3).await?;
-    stage.delete(&[fleet]).await?;
+
+    // Deleted while the operator is down.
+    stage.take_operator()?.kill();
+    stage.kubectl("delete retentionpolicy fleet --wait=false").await?;
+    stage.start_operator().await?;
+    stage.gone(object).await?;
     assert_eq!((plant.policies("retention").await?, second.policies("retention").await?), (0, 0));
     stage.end().await?;
     plant.end().await?;
@@ -382,6 +387,46 @@ async fn a_policy_selects_aggregates_too() -> Result<()> {
     assert_eq!(database.policies("retention").await?, 1);
     stage.delete(&[fleet]).await?;
     assert_eq!(database.policies("retention").await?, 0);
+    stage.end().await?;
+    database.end().await
+}
+
+/// The example, with the commands of docs/guide/fleet.md. `--nocapture` shows what they print.
+#[tokio::test]
+async fn the_example_does_what_the_manual_shows() -> Result<()> {
+    let stage = Stage::shared("fleet-example").await?;
+    let database = Database::start().await?;
+    let here = |text: &str| text.replace("public.", "plant.").replace("schema: public", "schema: plant");
+    database.run(&here(include_str!("../../../examples/simple-fleet.sql"))).await?;
+    let (_, port, _) = database.address()?;
+    stage.secret_named("readings-db", &database, port).await?;
+    stage.apply(&[here(include_str!("../../../examples/simple-fleet.yaml"))]).await?;
+    stage.ready(&format!("--all {}", KINDS.join(","))).await?;
+    stage.until("retentionpolicy/raw", "both", |found| found["status"]["matchedInSync"] == 2).await?;
+    let show = async |words: &str| {
+        let printed = stage.kubectl(words).await?;
+        println!("$ kubectl {words}\n{printed}");
+        Ok::<_, crate::support::Error>(printed)
+    };
+    let targets = "get retentionpolicy raw -o jsonpath={range.status.targets[*]}{.name}{\"\\t\"}{.after}{\"\\t\"}{.reason}{\"\\t\"}{.message}{\"\\n\"}{end}";
+    show("get retentionpolicies,compressionpolicies").await?;
+    let printed = show(targets).await?;
+    assert!(
+        printed.contains("pressures\t1 year\tOverridden\tRetentionPolicy/pressures names this target"),
+        "{printed}"
+    );
+    assert!(printed.contains("temperatures\t1 year\tInSync"), "{printed}");
+    assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("pressures", "5 years"))).await?);
+    show("label hypertable temperatures tier-").await?;
+    stage.until("retentionpolicy/raw", "one", |found| found["status"]["matched"] == 1).await?;
+    stage.event("retentionpolicy/raw", "Orphaned").await?;
+    show("events --for retentionpolicy/raw").await?;
+    show("get retentionpolicies").await?;
+    show("label hypertable temperatures tier=raw").await?;
+    stage.until("retentionpolicy/raw", "both", |found| found["status"]["matched"] == 2).await?;
+    show("delete hypertable temperatures").await?;
+    stage.until("retentionpolicy/raw", "one", |found| found["status"]["matched"] == 1).await?;
+    show(targets).await?;
     stage.end().await?;
     database.end().await
 }

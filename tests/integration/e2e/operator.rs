@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -31,11 +32,16 @@ pub struct Operator {
 impl Operator {
     /// Starts the binary and waits until it listens.
     pub async fn start(api: &ApiServer, log: &str) -> Result<Self> {
+        Self::start_as(api.kubeconfig_path(), log).await
+    }
+
+    /// The same with the permissions of whoever the kubeconfig says.
+    pub async fn start_as(kubeconfig: &Path, log: &str) -> Result<Self> {
         let folder = Folder::new("operator")?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_timescaledb-policy-operator"));
         command
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", log])
-            .env("KUBECONFIG", api.kubeconfig_path());
+            .env("KUBECONFIG", kubeconfig);
         let process = Guarded::start("operator", &command, folder.path())?;
         let mut operator = Self { process, address: String::new(), _folder: folder };
         operator.address = eventually("the operator listens", async || {

@@ -190,29 +190,63 @@ async fn the_same_table_in_two_schemas_is_two_tables() -> Result<()> {
     let stage = Stage::shared("two-schemas").await?;
     let database = Database::start().await?;
     database.run(&manifests::table("readings")).await?;
-    database.run("CREATE TABLE plant.\"plant.readings\" (ts timestamptz NOT NULL); CREATE TABLE plant.\"Readings\" (LIKE plant.readings)").await?;
-    let upper = "databaseRef: {name: plant}, schema: plant, table: Readings, timeColumn: ts";
-    let dotted = "databaseRef: {name: plant}, schema: plant, table: plant.readings, timeColumn: ts";
+    database
+        .run(
+            "CREATE SCHEMA twin; CREATE TABLE twin.readings (LIKE plant.readings);
+             CREATE TABLE plant.\"twin.readings\" (LIKE plant.readings); CREATE TABLE plant.\"Readings\" (LIKE plant.readings)",
+        )
+        .await?;
+    let hypertable = |name: &str, schema: &str, table: &str| {
+        let spec = format!("databaseRef: {{name: plant}}, schema: {schema}, table: {table}, timeColumn: ts");
+        manifests::resource("Hypertable", name, &spec)
+    };
     let policy = |name: &str, age: &str| manifests::retention(name, &format!("dropAfter: {age}"));
     stage
         .manage(
             &database,
             &[
                 readings(),
-                manifests::resource("Hypertable", "upper", upper),
-                manifests::resource("Hypertable", "dotted", dotted),
+                hypertable("twin", "twin", "readings"),
+                hypertable("upper", "plant", "Readings"),
+                hypertable("dotted", "plant", "twin.readings"),
                 policy("readings", "1 year"),
-                policy("upper", "2 years"),
-                policy("dotted", "3 years"),
+                policy("twin", "2 years"),
+                policy("upper", "3 years"),
+                policy("dotted", "4 years"),
             ],
         )
         .await?;
-    for (table, age) in [("readings", "1 year"), ("Readings", "2 years"), ("plant.readings", "3 years")] {
-        assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after(table, age))).await?, "{table}");
-    }
-    stage.delete(&[policy("upper", "2 years")]).await?;
-    assert_eq!(database.policies("retention").await?, 2);
-    assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("readings", "1 year"))).await?);
+    let ages = "SELECT string_agg(hypertable_schema || '/' || hypertable_name || ' ' || (config ->> 'drop_after'), ', '
+                ORDER BY hypertable_schema, hypertable_name COLLATE \"C\")
+                FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'";
+    assert_eq!(
+        database.value::<String>(ages).await?,
+        "plant/Readings 3 years, plant/readings 1 year, plant/twin.readings 4 years, twin/readings 2 years"
+    );
+    stage.delete(&[policy("twin", "2 years")]).await?;
+    assert_eq!(
+        database.value::<String>(ages).await?,
+        "plant/Readings 3 years, plant/readings 1 year, plant/twin.readings 4 years"
+    );
+    stage.end().await?;
+    database.run("DROP SCHEMA twin CASCADE").await?;
+    database.end().await
+}
+
+/// In a namespace that terminates nothing can be created any more, not even an event.
+#[tokio::test]
+async fn a_namespace_that_terminates_is_emptied() -> Result<()> {
+    let mut stage = Stage::own("terminating").await?;
+    stage.start_operator().await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    stage.manage(&database, &[readings(), retention(), manifests::compression("readings", "")]).await?;
+    stage.kubectl("delete namespace terminating --wait=false").await?;
+    // What the namespace's controller does.
+    stage.kubectl("delete secret --all").await?;
+    stage.kubectl("delete timescaledb --all --timeout=120s").await?;
+    assert_eq!(stage.objects().await?.len(), 0);
+    assert_eq!((database.policies("retention").await?, database.policies("compression").await?), (0, 0));
     stage.end().await?;
     database.end().await
 }

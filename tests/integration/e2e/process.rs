@@ -49,6 +49,54 @@ async fn probes_follow_the_operator_from_its_start_without_definitions_to_sigter
     Ok(())
 }
 
+/// The permissions of docs/operate.md, applied as they stand there.
+#[tokio::test]
+async fn the_documented_permissions_are_enough() -> Result<()> {
+    let mut stage = Stage::own("permissions").await?;
+    let database = Database::start().await?;
+    database.run(&[manifests::table_of_days("readings", 12), manifests::table("own")].concat()).await?;
+    let page = include_str!("../../../docs/operate.md");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let permissions: Vec<_> = blocks.filter(|block| block.contains("rbac.authorization.k8s.io")).collect();
+    assert_eq!(permissions.len(), 2, "of the cluster, and of one namespace");
+    for block in permissions {
+        let here = block.replace("namespace: factory", "namespace: permissions").replace("ms5-app", "plant");
+        // kubectl takes no other namespace than the one it is told.
+        let (folder, command) = (crate::support::process::Folder::new("permissions")?, ["apply", "-f"]);
+        let file = folder.path().join("permissions.yaml");
+        std::fs::write(&file, here)?;
+        let file = file.display().to_string();
+        let output =
+            tokio::process::Command::from(stage.api()?.kubectl([command[0], command[1], &file])).output().await?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let name = "timescaledb-policy-operator";
+    let kubeconfig = stage.api()?.service_account_kubeconfig(name, name).await?;
+    stage.start_operator_as(&kubeconfig).await?;
+    stage.secret(&database).await?;
+    let refresh = "deletionPolicy: Delete, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}";
+    stage
+        .apply(&[
+            manifests::database("plant", "allowedNamespaces: {from: Selector, selector: {matchLabels: {plant: yes}}}")
+                .replace("yes", "\"yes\""),
+            manifests::hypertable("readings", "chunkInterval: 1 day, migrateData: true"),
+            manifests::labelled("raw", &manifests::hypertable("own", "")),
+            manifests::retention("readings", "dropAfter: 6 days"),
+            manifests::fleet("CompressionPolicy", "fleet", "raw", "compressAfter: 300 days"),
+            manifests::aggregate("hourly", "readings", "1 hour", refresh),
+        ])
+        .await?;
+    stage.ready("hypertable/readings compressionpolicy/fleet continuousaggregate/hourly").await?;
+    let message = stage.says("retentionpolicy/readings", "ApprovalRequired").await?;
+    stage.obey(&message).await?;
+    stage.ready("retentionpolicy/readings").await?;
+    let forbidden = |line: &&serde_json::Value| line.to_string().contains("forbidden");
+    let log = stage.operator()?.log();
+    assert_eq!(log.iter().filter(forbidden).collect::<Vec<_>>(), [&serde_json::Value::Null; 0]);
+    stage.end().await?;
+    database.end().await
+}
+
 /// Every metric, with its type in OpenMetrics.
 const METRICS: [(&str, &str); 10] = [
     ("passes", "counter"),

@@ -105,6 +105,15 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts the operator of a stage of its own with the permissions of whoever the kubeconfig says.
+    pub async fn start_operator_as(&mut self, kubeconfig: &std::path::Path) -> Result<()> {
+        let started = Operator::start_as(kubeconfig, "info").await?;
+        if let Home::Own { operator, .. } = &mut self.home {
+            *operator = Some(started);
+        }
+        Ok(())
+    }
+
     pub fn operator(&self) -> Result<&Operator> {
         match &self.home {
             Home::Shared(shared) => Ok(&shared.operator),
