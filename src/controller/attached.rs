@@ -172,21 +172,6 @@ impl Member {
         Note { reason: Reason::Orphaned, text }
     }
 
-    /// What a policy says of a target whose resource is gone.
-    pub fn gone(&self, id: TargetId, object: TargetStatus) -> SelectedTarget {
-        SelectedTarget {
-            kind: id.kind,
-            name: id.name,
-            object,
-            reason: Reason::TargetNotFound.as_str().to_owned(),
-            message: Some(
-                "the resource is deleted; its policy stays in the database until this one is deleted".to_owned(),
-            ),
-            after: None,
-            job_id: None,
-        }
-    }
-
     /// The note that the target that a policy names is another object than before.
     fn moved(&self) -> Option<Note> {
         let before = match &self.object {
@@ -358,6 +343,19 @@ impl Member {
 
 fn is_at_generation<K: Reported>(resource: &K) -> bool {
     resource.current().is_some_and(|status| K::parts(status).1 == resource.meta().generation)
+}
+
+/// What a policy says of a target whose resource is gone.
+pub fn gone(id: TargetId, object: TargetStatus) -> SelectedTarget {
+    SelectedTarget {
+        kind: id.kind,
+        name: id.name,
+        object,
+        reason: Reason::TargetNotFound.as_str().to_owned(),
+        message: Some("the resource is deleted; its policy stays in the database until this one is deleted".to_owned()),
+        after: None,
+        job_id: None,
+    }
 }
 
 fn was_ready<K: Reported>(resource: &K, at_this_generation: bool) -> bool {

@@ -124,7 +124,7 @@ impl Context {
             notes.push(member.lost(&id, &object, &why));
         }
         fleet.remember(&key, targets, gone.clone());
-        let gone = gone.into_iter().map(|(id, object)| member.gone(id, object)).collect();
+        let gone = gone.into_iter().map(|(id, object)| attached::gone(id, object)).collect();
         Some((Selection { outcomes, gone }, notes))
     }
 

@@ -1,6 +1,8 @@
 //! How much a retention policy may drop at its next run before anybody is asked.
 
 use super::interlocks::InForce;
+use std::cmp::Ordering;
+
 use crate::{
     api::types::{Relation, Span},
     catalog::{Age, Drops},
@@ -18,7 +20,8 @@ pub(super) struct Guarded {
 /// Whether a policy of this age drops more than the one in force: it does when none is, or when the age falls. Ages of
 /// two measures cannot tell.
 pub(super) fn drops_more(in_force: Option<Age>, after: Age) -> bool {
-    in_force.is_none_or(|found| !(found <= after))
+    let falls = |found: Age| !matches!(found.partial_cmp(&after), Some(Ordering::Less | Ordering::Equal));
+    in_force.is_none_or(falls)
 }
 
 /// Why dropping these chunks at once needs approval, where no more than this share of all may go.

@@ -31,7 +31,7 @@ pub(in crate::plan) fn retention_warnings(
     }
     let Some(reach) = reach(after, chunk) else { return warnings };
     for RefreshWindow { aggregate, start_offset, every } in windows {
-        let every = every.map(Span::Time).unwrap_or(reach.zero());
+        let every = every.map_or(reach.zero(), Span::Time);
         let margin = start_offset.unwrap_or(reach).plus(every).plus(chunk.unwrap_or(reach.zero()));
         if reach.partial_cmp(&margin) == Some(Ordering::Less) {
             warnings.push(format!(
