@@ -117,7 +117,6 @@ impl Pass<'_> {
     /// needs a person. One that is being deleted and cannot be reached lets go in the end, so that a namespace always goes
     /// away.
     pub(super) async fn give_up(&mut self, failure: Failure) -> Result<(), Failure> {
-        self.state.disconnect();
         if self.is_deleting() && (failure.class == Class::User || self.state.failures >= ORPHAN_FAILURES) {
             return self.release_all(&format!("the TimescaleDatabase is being deleted and {failure}")).await;
         }
@@ -128,7 +127,7 @@ impl Pass<'_> {
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
         let summary = Summary::new(failure.reason, self.out_of_reach());
         let told = self.members.values().filter(|member| lasting || !member.was_ready());
-        self.context.tell(told, &self.key(), &summary, Voice::Quiet).await?;
+        self.context.tell(told, &self.key(), Some(self.database), &summary, Voice::Quiet).await?;
         Err(failure)
     }
 

@@ -35,7 +35,7 @@ pub async fn look_after(database: &ObjectRef<TimescaleDatabase>, context: &Conte
     orphan(&members, &key, &message, context).await?;
     let summary = Summary::new(Reason::DatabaseNotFound, message);
     let staying = members.iter().filter(|member| !member.is_deleting());
-    context.tell(staying, &key, &summary, Voice::Quiet).await
+    context.tell(staying, &key, None, &summary, Voice::Quiet).await
 }
 
 /// Policies that lead to no target.
@@ -53,7 +53,7 @@ async fn untargeted(namespace: &str, context: &Context) -> Result<(), Failure> {
         orphan(&members, &key, message, context).await?;
         let summary = Summary::new(Reason::TargetNotFound, message);
         let staying = members.iter().filter(|member| !member.is_deleting());
-        context.tell(staying, &key, &summary, Voice::Loud).await?;
+        context.tell(staying, &key, None, &summary, Voice::Loud).await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::stores::DatabaseKey;
 use crate::{
-    api::status::{Reason, TargetStatus},
+    api::status::{Reason, SelectedTarget, TargetStatus},
     desired::{Kind, TargetId},
     status::Outcome,
 };
@@ -76,6 +76,16 @@ impl Fleet {
         let mut of_target =
             known.parts.values().flatten().filter(|outcome| outcome.target.id_and_object().0 == *target);
         Some(of_target.any(|outcome| outcome.summary.as_ref().is_some_and(|s| s.reason == Reason::InSync)))
+    }
+
+    /// The job on a target, as it was seen last.
+    pub fn job_id(&self, policy: &PolicyKey, target: &SelectedTarget) -> Option<i32> {
+        let fleet = self.lock();
+        let mut targets = fleet.get(policy)?.parts.values().flatten().map(|outcome| &outcome.target);
+        let same = |seen: &&SelectedTarget| {
+            (seen.kind, &seen.name, &seen.object) == (target.kind, &target.name, &target.object)
+        };
+        targets.find(same)?.job_id
     }
 
     /// Remembers the targets that a policy has, and those of them whose resource is gone.

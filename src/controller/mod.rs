@@ -144,6 +144,7 @@ impl Context {
         &self,
         members: impl Iterator<Item = &Member>,
         database: &DatabaseKey,
+        resource: Option<&TimescaleDatabase>,
         summary: &Summary,
         voice: Voice,
     ) -> Result<(), Failure> {
@@ -154,10 +155,16 @@ impl Context {
                 told.push((member, Some(summary.clone()), None));
                 continue;
             }
-            let outcome = |target| member.outcome(target, Some(summary.clone()), None, None);
+            let key = member.key();
+            let outcome = |target| {
+                let mut outcome = member.outcome(target, Some(summary.clone()), resource, None);
+                // The status at hand may be older than what was seen last.
+                let known = self.stores.fleet.job_id(&key, &outcome.target);
+                outcome.target.job_id = outcome.target.job_id.or(known);
+                outcome
+            };
             let outcomes = member.selected().iter().map(outcome).collect();
             if let Some((all, notes)) = self.selected(member, database, outcomes) {
-                let key = member.key();
                 let said = if all.outcomes.is_empty() { Some(summary.clone()) } else { summarize_selected(&key, &all) };
                 told.push((member, said, Some((all, notes))));
             }

@@ -89,11 +89,20 @@ impl Pass<'_> {
         if self.is_deleting() && (self.holders().next().is_none() || self.orphans()) {
             return self.release_all("the TimescaleDatabase is being deleted").await;
         }
-        // 2 connect, 3 observe, 4 plan, 5 apply, 6 verify
-        match self.converge(&desired).await {
+        // 2 connect
+        let session = match self.connect().await {
+            Ok(session) => session,
+            // A session at hand is kept: a namespace that is deleted may lose its secret before its resources.
+            Err(failure) => return self.give_up(failure).await,
+        };
+        // 3 observe, 4 plan, 5 apply, 6 verify
+        match self.converge(&desired, &session).await {
             // 7 report
             Ok(()) => self.report().await,
-            Err(failure) => self.give_up(failure).await,
+            Err(failure) => {
+                self.state.disconnect();
+                self.give_up(failure).await
+            }
         }
     }
 
@@ -112,20 +121,19 @@ impl Pass<'_> {
         desired
     }
 
-    async fn converge(&mut self, desired: &Desired) -> Result<(), Failure> {
+    async fn converge(&mut self, desired: &Desired, session: &Session) -> Result<(), Failure> {
         let rules = desired::rules(self.database);
-        let session = self.connect().await?;
         self.take_ended();
         self.hold_on(desired).await;
         let with_indexes = desired.with_indexes();
         let mut done = Vec::new();
         for round in 1.. {
             let catalog = session.observe(&with_indexes).await?;
-            let plan = self.plan(desired, &rules, &catalog, &session).await?;
+            let plan = self.plan(desired, &rules, &catalog, session).await?;
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
             let applied = match &catalog.server.extension {
-                Some(extension) if round < MAX_ROUNDS => self.apply(&runnable, &session, extension, &mut done).await,
+                Some(extension) if round < MAX_ROUNDS => self.apply(&runnable, session, extension, &mut done).await,
                 _ => false,
             };
             if !applied {
@@ -133,7 +141,7 @@ impl Pass<'_> {
                 break;
             }
         }
-        self.read_statistics(&session).await;
+        self.read_statistics(session).await;
         Ok(())
     }
 

@@ -87,6 +87,7 @@ async fn a_namespace_whose_secret_goes_first_is_emptied_all_the_same() -> Result
     stage.says("timescaledatabase/plant", "SecretNotFound").await?;
     stage.delete(&all).await?;
     assert_eq!(stage.objects().await?.len(), 0);
+    assert_eq!((database.policies("retention").await?, database.policies("compression").await?), (0, 0));
 
     // An operator that starts when the secret is gone has no session, and lets go.
     stage.manage(&database, &all[1..]).await?;
