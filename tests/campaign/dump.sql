@@ -46,7 +46,7 @@ SELECT coalesce(jsonb_object_agg(r.view, jsonb_build_object(
         WHERE s.hypertable_id = r.id
     ),
     'columnstore', (
-        SELECT jsonb_build_object('segment', s.segmentby, 'order', s.orderby, 'sparse', to_jsonb(s) -> 'index')
+        SELECT jsonb_build_object('segment', nullif(s.segmentby, ''), 'order', nullif(s.orderby, ''), 'sparse', to_jsonb(s) -> 'index')
         FROM timescaledb_information.hypertable_compression_settings s
         WHERE s.hypertable = r.oid
     ),
