@@ -69,6 +69,11 @@ integration: tools ## The tests against a Kubernetes API server and a TimescaleD
 perturbation: tools ## Crash the operator after every SQL statement and API write (PERTURBATION=sql:17,api:3: after these)
 	PERTURBATION=$(or $(PERTURBATION),all) $(WITH_TOOLS) $(CARGO) test --locked --test perturbation -- --nocapture
 
+.PHONY: campaign
+campaign: tools ## Every generated operation on every field, with its oracles (CAMPAIGN_SEED, CAMPAIGN_OPERATIONS, CAMPAIGN_ONLY)
+	$(WITH_TOOLS) CAMPAIGN_OPERATIONS=$${CAMPAIGN_OPERATIONS:-all} CAMPAIGN_SEED=$${CAMPAIGN_SEED:-$$(date +%s)} \
+	  $(CARGO) test --locked --test campaign -- --nocapture
+
 .PHONY: lint
 lint: lint-format lint-clippy lint-dependencies lint-purity lint-links ## Formatting, clippy, dependencies, purity of the core, links
 

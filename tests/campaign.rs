@@ -174,7 +174,7 @@ async fn one_walk(
     scene: &'static str,
     operations: Vec<Operation>,
     plants: (&Arc<Plant>, &Arc<Plant>),
-) -> (Vec<(Operation, &'static str)>, Vec<Alarm>) {
+) -> (Vec<(Operation, &'static str)>, Vec<Alarm>, Vec<&'static str>) {
     let name = format!("{scene}-{number}");
     let begun = Instant::now();
     let broken = |error: String, operation: &str| Alarm { walk: name.clone(), oracle: "harness", operation: operation.to_owned(), text: error };
@@ -191,7 +191,7 @@ async fn one_walk(
         Ok(started) => started,
         Err(error) => {
             eprintln!("ALARM {name} does not start: {error}");
-            return (Vec::new(), vec![broken(error.to_string(), "start")]);
+            return (Vec::new(), vec![broken(error.to_string(), "start")], Vec::new());
         }
     };
     let set_up = begun.elapsed();
@@ -223,6 +223,7 @@ async fn one_walk(
         walk.alarms.push(broken(error.to_string(), "the end"));
     }
     let (done, alarms) = (std::mem::take(&mut walk.done), std::mem::take(&mut walk.alarms));
+    let known = std::mem::take(&mut walk.known);
     drop(walk);
     println!("{name} ({way:?}): {} operations, set up in {set_up:.1?}, walked until {walked:.1?}, compared until {:.1?}", done.len(), begun.elapsed());
     if let Some(own) = own
@@ -230,7 +231,7 @@ async fn one_walk(
     {
         eprintln!("{name}: {error}");
     }
-    (done, alarms)
+    (done, alarms, known)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,8 +258,12 @@ async fn what_the_resources_say_is_what_the_catalog_says() -> Result<()> {
         one_walk(&cluster, number, ways[number % ways.len()], scene, operations, (&plant, &mirror))
     }));
     let results: Vec<_> = futures::StreamExt::collect(futures::StreamExt::buffer_unordered(each, ABREAST)).await;
-    let (done, alarms): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-    let (done, alarms): (Vec<_>, Vec<_>) = (done.concat(), alarms.concat());
+    let (mut done, mut alarms, mut known) = (Vec::new(), Vec::new(), BTreeMap::<_, usize>::new());
+    for (of_walk, raised, bugs) in results {
+        done.extend(of_walk);
+        alarms.extend(raised);
+        bugs.into_iter().for_each(|bug| *known.entry(bug).or_default() += 1);
+    }
 
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (operation, outcome) in &done {
@@ -273,6 +278,9 @@ async fn what_the_resources_say_is_what_the_catalog_says() -> Result<()> {
     }
     for (name, why) in catalog::RULES {
         println!("rule: {name}: {why}");
+    }
+    for (bug, count) in &known {
+        println!("known bug, {count} times: {bug}");
     }
     for (what, count) in &counts {
         println!("{count:5} {what}");
