@@ -69,7 +69,9 @@ fn operations() -> Vec<Operation> {
     let properties = schema::properties();
     let mut all = Vec::new();
     for field in fields::fields() {
-        let property = properties.iter().find(|property| (property.kind.as_str(), property.path.as_str()) == (field.kind, field.path));
+        let property = properties
+            .iter()
+            .find(|property| (property.kind.as_str(), property.path.as_str()) == (field.kind, field.path));
         all.extend(property.map(|property| field.operations(property)).unwrap_or_default());
     }
     // Two fields of one property, in two scenes, have what the schema says in common: once in each scene is enough.
@@ -83,7 +85,10 @@ fn every_property_is_tried() {
     let fields = fields::fields();
     let properties = schema::properties();
     let of = |property: &Property| {
-        fields.iter().filter(|field| (field.kind, field.path) == (property.kind.as_str(), property.path.as_str())).collect::<Vec<_>>()
+        fields
+            .iter()
+            .filter(|field| (field.kind, field.path) == (property.kind.as_str(), property.path.as_str()))
+            .collect::<Vec<_>>()
     };
     let mut missing = Vec::new();
     for property in &properties {
@@ -93,18 +98,28 @@ fn every_property_is_tried() {
             missing.push(format!("{kind} {path} has no generator"));
         } else if property.leaf && !fields.iter().any(|field| field.has_valid_value() || field.exempt.is_some()) {
             missing.push(format!("{kind} {path} gets no valid value, and no reason is given"));
-        } else if property.leaf && !property.is_item() && fields.iter().all(|field| field.left_out.is_none() && field.exempt.is_none()) {
+        } else if property.leaf
+            && !property.is_item()
+            && fields.iter().all(|field| field.left_out.is_none() && field.exempt.is_none())
+        {
             missing.push(format!("{kind} {path} is never left out"));
         }
     }
     for field in &fields {
-        if !properties.iter().any(|property| (property.kind.as_str(), property.path.as_str()) == (field.kind, field.path)) {
+        if !properties
+            .iter()
+            .any(|property| (property.kind.as_str(), property.path.as_str()) == (field.kind, field.path))
+        {
             missing.push(format!("{} {} is in no schema", field.kind, field.path));
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
     let operations = operations();
-    println!("{} properties, {} operations", properties.iter().filter(|property| property.leaf).count(), operations.len());
+    println!(
+        "{} properties, {} operations",
+        properties.iter().filter(|property| property.leaf).count(),
+        operations.len()
+    );
     assert!(operations.len() >= 400, "only {} operations", operations.len());
 }
 
@@ -112,7 +127,9 @@ fn every_property_is_tried() {
 fn chosen(rng: &mut Rng) -> Vec<Operation> {
     let mut all = operations();
     if let Ok(only) = std::env::var("CAMPAIGN_ONLY") {
-        all.retain(|operation| format!("{} {} {} {}", operation.scene, operation.kind, operation.field, operation.sort).contains(&only));
+        all.retain(|operation| {
+            format!("{} {} {} {}", operation.scene, operation.kind, operation.field, operation.sort).contains(&only)
+        });
     }
     rng.shuffle(&mut all);
     let wanted = match std::env::var("CAMPAIGN_OPERATIONS") {
@@ -177,7 +194,12 @@ async fn one_walk(
 ) -> (Vec<(Operation, &'static str)>, Vec<Alarm>, Vec<&'static str>) {
     let name = format!("{scene}-{number}");
     let begun = Instant::now();
-    let broken = |error: String, operation: &str| Alarm { walk: name.clone(), oracle: "harness", operation: operation.to_owned(), text: error };
+    let broken = |error: String, operation: &str| Alarm {
+        walk: name.clone(),
+        oracle: "harness",
+        operation: operation.to_owned(),
+        text: error,
+    };
     let own = if scene == "database" { Plant::start().await.map(Some) } else { Ok(None) };
     let started = match own {
         Err(error) => Err(error),
@@ -225,7 +247,11 @@ async fn one_walk(
     let (done, alarms) = (std::mem::take(&mut walk.done), std::mem::take(&mut walk.alarms));
     let known = std::mem::take(&mut walk.known);
     drop(walk);
-    println!("{name} ({way:?}): {} operations, set up in {set_up:.1?}, walked until {walked:.1?}, compared until {:.1?}", done.len(), begun.elapsed());
+    println!(
+        "{name} ({way:?}): {} operations, set up in {set_up:.1?}, walked until {walked:.1?}, compared until {:.1?}",
+        done.len(),
+        begun.elapsed()
+    );
     if let Some(own) = own
         && let Err(error) = own.end().await
     {

@@ -169,7 +169,8 @@ impl Field {
             .map(|(sort, edits, effect, keeps)| self.operation(sort, edits.clone(), effect.clone(), *keeps))
             .collect();
         let waiting = all.iter().filter(|operation| matches!(operation.effect, Effect::Approval(_)));
-        let taken_back = waiting.map(|operation| Operation { sort: "approval taken back", approve: false, ..operation.clone() });
+        let taken_back =
+            waiting.map(|operation| Operation { sort: "approval taken back", approve: false, ..operation.clone() });
         let taken_back: Vec<_> = taken_back.collect();
         all.extend(taken_back);
         let name = property.name().to_owned();
@@ -242,7 +243,13 @@ fn not_intervals(mut field: Field, reason: &'static str) -> Field {
 }
 
 /// The fields of a schedule.
-fn schedule(kind: &'static str, scene: &'static str, object: &'static str, prefix: &'static str, job: &str) -> Vec<Field> {
+fn schedule(
+    kind: &'static str,
+    scene: &'static str,
+    object: &'static str,
+    prefix: &'static str,
+    job: &str,
+) -> Vec<Field> {
     // Leaked: a handful of paths for a test.
     let path = |name: &str| -> &'static str { Box::leak(format!("{prefix}schedule.{name}").into_boxed_str()) };
     let of = |name: &str, key: &str| field(kind, path(name), scene, object, &format!("{job}/{key}"));
@@ -256,7 +263,11 @@ fn schedule(kind: &'static str, scene: &'static str, object: &'static str, prefi
         .takes("minimum", json!("1h"), json!(HOUR))
         .takes("maximum", json!(format!("1 day{}", " ".repeat(95))), json!(DAY))
         .refused(json!("0 seconds"), "InvalidSpec", &["schedule.interval"])
-        .edits("value", vec![start(), some(path("interval"), json!("1 mon 2 days"))], Effect::Either(words(&["interval"])));
+        .edits(
+            "value",
+            vec![start(), some(path("interval"), json!("1 mon 2 days"))],
+            Effect::Either(words(&["interval"])),
+        );
     let interval = not_intervals(interval, "InvalidSpec");
     let interval = if prefix == "refreshPolicy." {
         interval.gone(Effect::Refused("InvalidSpec", words(&["refreshPolicy.schedule.interval"])))
@@ -308,11 +319,24 @@ fn schedule(kind: &'static str, scene: &'static str, object: &'static str, prefi
 }
 
 /// An index of a hypertable or an aggregate: the one at the head of the list.
-fn indexes(kind: &'static str, scene: &'static str, object: &'static str, relation: &str, time: &str, other: &str) -> Vec<Field> {
+fn indexes(
+    kind: &'static str,
+    scene: &'static str,
+    object: &'static str,
+    relation: &str,
+    time: &str,
+    other: &str,
+) -> Vec<Field> {
     let index = if kind == "Hypertable" { "readings_sensor_ts" } else { "hourly_sensor_$SCHEMA" };
     let look = format!("/{relation}/indexes/{index}/definition");
     let of = |path: &'static str| field(kind, path, scene, object, &look);
-    let bare = || vec![none("indexes[0].include"), none("indexes[0].where"), some("indexes[0].columns", json!([{"name": "sensor"}]))];
+    let bare = || {
+        vec![
+            none("indexes[0].include"),
+            none("indexes[0].where"),
+            some("indexes[0].columns", json!([{"name": "sensor"}])),
+        ]
+    };
     let named = |name: String| {
         vec![
             (format!("/{relation}/indexes/{index}"), Look::Gone),
@@ -334,20 +358,30 @@ fn indexes(kind: &'static str, scene: &'static str, object: &'static str, relati
         .gone(Effect::Seen(vec![(look.clone(), Look::Has("USING btree (sensor)".into()))]));
     if kind == "Hypertable" {
         for (name, column, am) in [("Gin", "tags", "gin"), ("Gist", "place", "gist"), ("Spgist", "place", "spgist")] {
-            let edits = vec![some("indexes[0].columns", json!([{"name": column}])), some("indexes[0].method", json!(name))];
+            let edits =
+                vec![some("indexes[0].columns", json!([{"name": column}])), some("indexes[0].method", json!(name))];
             let seen = Effect::Seen(vec![(look.clone(), Look::Has(format!("USING {am} ({column})")))]);
             method = method.edits("value", edits, seen);
         }
     }
-    let mut unique = of("indexes[].unique")
-        .takes_default(&look)
-        .edits("invalid", vec![some("indexes[0].method", json!("Hash")), some("indexes[0].unique", json!(true))], Effect::Admission(words(&["unique", "method", "order", "include"])));
+    let mut unique = of("indexes[].unique").takes_default(&look).edits(
+        "invalid",
+        vec![some("indexes[0].method", json!("Hash")), some("indexes[0].unique", json!(true))],
+        Effect::Admission(words(&["unique", "method", "order", "include"])),
+    );
     unique = if kind == "Hypertable" {
         let all = json!([{"name": "ts"}, {"name": "line"}, {"name": "sensor"}]);
         let edits = vec![some("indexes[0].columns", all), some("indexes[0].unique", json!(true))];
         let seen = Effect::Seen(vec![(look.clone(), Look::Has("UNIQUE INDEX".into()))]);
-        let twice = vec![some("indexes[0].columns", json!([{"name": "ts"}, {"name": "sensor"}])), some("indexes[0].unique", json!(true))];
-        unique.edits("value", edits, seen).edits("invalid", twice, Effect::Refused("IncompatibleIndex", words(&[index, "line"])))
+        let twice = vec![
+            some("indexes[0].columns", json!([{"name": "ts"}, {"name": "sensor"}])),
+            some("indexes[0].unique", json!(true)),
+        ];
+        unique.edits("value", edits, seen).edits(
+            "invalid",
+            twice,
+            Effect::Refused("IncompatibleIndex", words(&[index, "line"])),
+        )
     } else {
         unique.refused(json!(true), "InvalidSpec", &[index, "unique"])
     };
@@ -363,7 +397,11 @@ fn indexes(kind: &'static str, scene: &'static str, object: &'static str, relati
         unique.gone(Effect::Seen(vec![(look.clone(), Look::Lacks("UNIQUE".into()))])),
         of("indexes[].columns")
             .shows("value", json!([{"name": other}]), &format!("({other})"))
-            .shows("value", json!([{"name": time, "order": "Desc"}, {"name": other}]), &format!("({time} DESC, {other})"))
+            .shows(
+                "value",
+                json!([{"name": time, "order": "Desc"}, {"name": other}]),
+                &format!("({time} DESC, {other})"),
+            )
             .required(),
         of("indexes[].columns[].name")
             .shows("value", json!(other), &format!("({other}, {time} DESC)"))
@@ -381,7 +419,11 @@ fn indexes(kind: &'static str, scene: &'static str, object: &'static str, relati
             .shows("value", json!("Last"), &format!("(sensor, {time} DESC)"))
             .gone(Effect::Seen(vec![(look.clone(), Look::Has(format!("(sensor, {time} DESC)")))])),
         of("indexes[].include")
-            .edits("empty", vec![some("indexes[0].include", json!([]))], Effect::Seen(vec![(look.clone(), Look::Lacks("INCLUDE".into()))]))
+            .edits(
+                "empty",
+                vec![some("indexes[0].include", json!([]))],
+                Effect::Seen(vec![(look.clone(), Look::Lacks("INCLUDE".into()))]),
+            )
             .gone(Effect::Seen(vec![(look.clone(), Look::Lacks("INCLUDE".into()))])),
         of("indexes[].include[]")
             .shows("value", json!(other), &format!("INCLUDE ({other})"))
@@ -405,13 +447,31 @@ fn predicates(kind: &'static str, scene: &'static str, object: &'static str, loo
         .shows("minimum", json!(format!("{column}>3")), "> ")
         .shows("maximum", json!(format!("{column} > 5{}", " ".repeat(4096 - 4 - column.len()))), "> ")
         .gone(Effect::Seen(vec![(look.to_owned(), Look::Lacks("WHERE".into()))]));
-    for text in ["nosuch > 1", "sensor", "sensor + 1", "sensor > 1); SELECT (1", "random() > 0.5", "$SCHEMA.guess() > 0", "count(*) > 1", "EXISTS (SELECT 1)", "sensor >", "sensor = 'x'", " ", "sensor > 1; SELECT 1"] {
+    for text in [
+        "nosuch > 1",
+        "sensor",
+        "sensor + 1",
+        "sensor > 1); SELECT (1",
+        "random() > 0.5",
+        "$SCHEMA.guess() > 0",
+        "count(*) > 1",
+        "EXISTS (SELECT 1)",
+        "sensor >",
+        "sensor = 'x'",
+        " ",
+        "sensor > 1; SELECT 1",
+    ] {
         of = of.refused(json!(text), "InvalidSpec", &["where"]);
     }
     of
 }
 
-fn targets(kind: &'static str, after: (&'static str, &'static str), job: &'static str, look: &'static str) -> Vec<Field> {
+fn targets(
+    kind: &'static str,
+    after: (&'static str, &'static str),
+    job: &'static str,
+    look: &'static str,
+) -> Vec<Field> {
     let (name, value) = after;
     let other = |target: Value| json!({"targetRef": target, name: value});
     let at = |region: &str| format!("/{region}/jobs/{job}/config/{look}");
@@ -432,13 +492,20 @@ fn targets(kind: &'static str, after: (&'static str, &'static str), job: &'stati
         .edits("invalid", vec![some("targetSelector.matchLabels", json!({"fleet": "no"}))], nobody())
         .gone(Effect::Seen(vec![(at("north"), Look::There), (at("south"), Look::There)]));
     let expressions = f("targetSelector.matchExpressions");
-    let expressions = with("empty", expressions, "targetSelector.matchExpressions", json!([]), &["north", "south", "east"])
-        .gone(Effect::Seen(vec![(at("north"), Look::There), (at("east"), Look::There)]));
+    let expressions =
+        with("empty", expressions, "targetSelector.matchExpressions", json!([]), &["north", "south", "east"])
+            .gone(Effect::Seen(vec![(at("north"), Look::There), (at("east"), Look::There)]));
     let key = f("targetSelector.matchExpressions[].key");
-    let key = with("minimum", key, "targetSelector.matchExpressions[0]", json!({"key": "f", "operator": "DoesNotExist"}), &["east"])
-        .case("invalid", json!("nosuch"), nobody())
-        .case("maximum", json!("k".repeat(316)), nobody())
-        .required();
+    let key = with(
+        "minimum",
+        key,
+        "targetSelector.matchExpressions[0]",
+        json!({"key": "f", "operator": "DoesNotExist"}),
+        &["east"],
+    )
+    .case("invalid", json!("nosuch"), nobody())
+    .case("maximum", json!("k".repeat(316)), nobody())
+    .required();
     let mut operator = f("targetSelector.matchExpressions[].operator");
     for (name, values, regions) in [
         ("NotIn", json!(["north"]), &["south", "east"][..]),
@@ -455,19 +522,41 @@ fn targets(kind: &'static str, after: (&'static str, &'static str), job: &'stati
     vec![
         s("targetRef")
             .edits("invalid", vec![none("targetRef")], Effect::Admission(words(&["targetRef"])))
-            .edits("invalid", vec![some("targetSelector", json!({"kind": "Hypertable"}))], Effect::Admission(words(&["targetSelector"])))
+            .edits(
+                "invalid",
+                vec![some("targetSelector", json!({"kind": "Hypertable"}))],
+                Effect::Admission(words(&["targetSelector"])),
+            )
             .exempt("immutable: its parts are tried"),
         s("targetRef.kind").immutable(json!("ContinuousAggregate")).required(),
         s("targetRef.name")
             .immutable(json!("per-day"))
-            .beside("invalid", Beside {
-                kind, name: "lost", spec: other(json!({"kind": "Hypertable", "name": "nosuch"})), before: "", after: "",
-                reason: "TargetNotFound", named: &["nosuch"], looks: &[],
-            })
-            .beside("invalid", Beside {
-                kind, name: "second", spec: other(json!({"kind": "Hypertable", "name": "readings"})), before: "", after: "",
-                reason: "Conflicted", named: &["readings"], looks: &[],
-            })
+            .beside(
+                "invalid",
+                Beside {
+                    kind,
+                    name: "lost",
+                    spec: other(json!({"kind": "Hypertable", "name": "nosuch"})),
+                    before: "",
+                    after: "",
+                    reason: "TargetNotFound",
+                    named: &["targetRef"],
+                    looks: &[],
+                },
+            )
+            .beside(
+                "invalid",
+                Beside {
+                    kind,
+                    name: "second",
+                    spec: other(json!({"kind": "Hypertable", "name": "readings"})),
+                    before: "",
+                    after: "",
+                    reason: "Conflicted",
+                    named: &["readings"],
+                    looks: &[],
+                },
+            )
             .required(),
         f("targetSelector").exempt("its parts are tried"),
         kinds,
@@ -494,7 +583,10 @@ fn policy(kind: &'static str, job: &'static str) -> Vec<Field> {
             .case("default", json!("Delete"), deletion(false))
             .case("value", json!("Retain"), deletion(true))
             .gone(deletion(false)),
-        field(kind, "schedule", "table", "readings", "").case("empty", json!({}), Effect::Same).exempt("its parts are tried").keeping(),
+        field(kind, "schedule", "table", "readings", "")
+            .case("empty", json!({}), Effect::Same)
+            .exempt("its parts are tried")
+            .keeping(),
     ];
     all.extend(schedule(kind, "table", "readings", "", &format!("/readings/jobs/{job}")));
     all
@@ -517,8 +609,19 @@ fn hypertable() -> Vec<Field> {
     let n = |path: &'static str, look: &str| field(KIND, path, "integer", "counts", look);
     let long = "t".repeat(63);
     let on = |table: &str, time: &str| json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA", "table": table, "timeColumn": time});
-    let beside = |spec: Value, before: &'static str, after: &'static str, reason: &'static str, named: &'static [&'static str]| Beside {
-        kind: KIND, name: "beside", spec, before, after, reason, named, looks: &[],
+    let beside = |spec: Value,
+                  before: &'static str,
+                  after: &'static str,
+                  reason: &'static str,
+                  named: &'static [&'static str]| Beside {
+        kind: KIND,
+        name: "beside",
+        spec,
+        before,
+        after,
+        reason,
+        named,
+        looks: &[],
     };
     let with = |mut spec: Value, key: &str, value: Value| {
         spec[key] = value;
@@ -536,10 +639,27 @@ fn hypertable() -> Vec<Field> {
         }
         time_column = time_column.beside("value", beside(spec, OTHER, GONE, "InSync", &[]));
     }
-    for (column, words) in [("nosuch", &["timeColumn", "nosuch"][..]), ("word", &["timeColumn", "text"]), ("number", &["timeColumn", "numeric"])] {
-        time_column = time_column.beside("invalid", Beside { kind: KIND, name: "beside", spec: on("other", column), before: OTHER, after: GONE, reason: "InvalidSpec", named: words, looks: &[] });
+    for (column, words) in [
+        ("nosuch", &["timeColumn", "nosuch"][..]),
+        ("word", &["timeColumn", "text"]),
+        ("number", &["timeColumn", "numeric"]),
+    ] {
+        time_column = time_column.beside(
+            "invalid",
+            Beside {
+                kind: KIND,
+                name: "beside",
+                spec: on("other", column),
+                before: OTHER,
+                after: GONE,
+                reason: "InvalidSpec",
+                named: words,
+                looks: &[],
+            },
+        );
     }
-    time_column = time_column.beside("invalid", beside(on("other", "n"), OTHER, GONE, "InvalidSpec", &["chunkInterval"]));
+    time_column =
+        time_column.beside("invalid", beside(on("other", "n"), OTHER, GONE, "InvalidSpec", &["chunkInterval"]));
     let mut all = vec![
         f("databaseRef", "").exempt("immutable: its parts are tried").gone(Effect::Admission(words(&["databaseRef"]))),
         f("databaseRef.name", "")
@@ -666,10 +786,11 @@ fn hypertable() -> Vec<Field> {
     ];
     all.extend(schedule(KIND, "table", "readings", "reorder.", "/readings/jobs/reorder"));
     all.extend(indexes(KIND, "table", "readings", "readings", "ts", "line"));
-    all.push(
-        predicates(KIND, "table", "readings", "/readings/indexes/readings_sensor_ts/definition", "value")
-            .shows("value", json!("is_good(value)"), "is_good(value)"),
-    );
+    all.push(predicates(KIND, "table", "readings", "/readings/indexes/readings_sensor_ts/definition", "value").shows(
+        "value",
+        json!("is_good(value)"),
+        "is_good(value)",
+    ));
     all
 }
 
@@ -677,7 +798,10 @@ impl Field {
     /// The index that the reorder policy goes by stays in the list: the last case without it is refused.
     fn with_reorder(mut self) -> Self {
         if let Some(case) = self.cases.last_mut() {
-            case.1 = vec![some("indexes", json!([{"name": "readings_line", "columns": [{"name": "line"}, {"name": "ts"}]}]))];
+            case.1 = vec![some(
+                "indexes",
+                json!([{"name": "readings_line", "columns": [{"name": "line"}, {"name": "ts"}]}]),
+            )];
         }
         self
     }
@@ -715,11 +839,19 @@ fn compression() -> Vec<Field> {
             .takes("value", json!("40 days"), json!(40 * DAY))
             .either(json!("2 days"), &["compress"])
             .refused(json!(7), "InvalidSpec", &["compressAfter"]),
-        not_intervals(f("compressCreatedBefore", "/readings/jobs/compression/config/compress_created_before").with(vec![none("compressAfter")]), "InvalidSpec")
-            .takes("value", json!("14 days"), json!(14 * DAY))
-            .takes("spelling", json!("P1M"), json!(30 * DAY))
-            .edits("invalid", vec![some("compressAfter", json!("7 days")), some("compressCreatedBefore", json!("7 days"))], Effect::Admission(words(&["compressCreatedBefore"])))
-            .gone(Effect::Refused("InvalidSpec", words(&["compressCreatedBefore"]))),
+        not_intervals(
+            f("compressCreatedBefore", "/readings/jobs/compression/config/compress_created_before")
+                .with(vec![none("compressAfter")]),
+            "InvalidSpec",
+        )
+        .takes("value", json!("14 days"), json!(14 * DAY))
+        .takes("spelling", json!("P1M"), json!(30 * DAY))
+        .edits(
+            "invalid",
+            vec![some("compressAfter", json!("7 days")), some("compressCreatedBefore", json!("7 days"))],
+            Effect::Admission(words(&["compressCreatedBefore"])),
+        )
+        .gone(Effect::Refused("InvalidSpec", words(&["compressCreatedBefore"]))),
         a("compressCreatedBefore", "").edits(
             "invalid",
             vec![none("compressAfter"), some("compressCreatedBefore", json!("7 days"))],
@@ -769,32 +901,63 @@ fn compression() -> Vec<Field> {
         f("mergeInterval", "/readings/merge")
             .takes("value", json!("56 days"), json!(56 * DAY))
             .takes("spelling", json!("P12W"), json!(84 * DAY))
-            .edits("minimum", vec![some("mergeInterval", json!("0 seconds"))], Effect::Seen(vec![("/readings/merge".into(), Look::Is(Value::Null))]))
+            .edits(
+                "minimum",
+                vec![some("mergeInterval", json!("0 seconds"))],
+                Effect::Seen(vec![("/readings/merge".into(), Look::Is(Value::Null))]),
+            )
             .either(json!("15 days"), &["mergeInterval"])
             .refused(json!(1000), "InvalidSpec", &["mergeInterval"])
             .refused(json!("7 lightyears"), "InvalidSpec", &["mergeInterval"])
             .kept(),
         n("mergeInterval", "/counts/merge")
             .takes("value", json!(4000), json!(4000))
-            .edits("minimum", vec![some("mergeInterval", json!(0))], Effect::Seen(vec![("/counts/merge".into(), Look::Is(Value::Null))]))
+            .edits(
+                "minimum",
+                vec![some("mergeInterval", json!(0))],
+                Effect::Seen(vec![("/counts/merge".into(), Look::Is(Value::Null))]),
+            )
             .refused(json!("7 days"), "InvalidSpec", &["mergeInterval"])
             .kept(),
         f("sparseIndexes", sparse)
             .with(settings())
-            .edits("empty", vec![some("sparseIndexes", json!([]))], Effect::Seen(vec![(sparse.into(), Look::Lacks("note".into()))]))
+            .edits(
+                "empty",
+                vec![some("sparseIndexes", json!([]))],
+                Effect::Seen(vec![(sparse.into(), Look::Lacks("note".into()))]),
+            )
             .shows("value", json!([{"kind": "MinMax", "columns": ["quality"]}]), "quality")
             .kept(),
         a("sparseIndexes", "").refused(json!([{"kind": "Bloom", "columns": ["n"]}]), "InvalidSpec", &["sparseIndexes"]),
         f("sparseIndexes[].kind", sparse)
             .with(settings())
-            .edits("value", vec![some("sparseIndexes", json!([{"kind": "MinMax", "columns": ["quality"]}]))], Effect::Seen(vec![(sparse.into(), Look::Has("minmax".into()))]))
-            .edits("value", vec![some("sparseIndexes", json!([{"kind": "Bloom", "columns": ["line"]}]))], Effect::Seen(vec![(sparse.into(), Look::Has("bloom".into()))]))
-            .edits("value", vec![some("sparseIndexes", json!([{"kind": "FirstLast", "columns": ["value"]}]))], Effect::Either(words(&["sparseIndexes", "FirstLast"])))
+            .edits(
+                "value",
+                vec![some("sparseIndexes", json!([{"kind": "MinMax", "columns": ["quality"]}]))],
+                Effect::Seen(vec![(sparse.into(), Look::Has("minmax".into()))]),
+            )
+            .edits(
+                "value",
+                vec![some("sparseIndexes", json!([{"kind": "Bloom", "columns": ["line"]}]))],
+                Effect::Seen(vec![(sparse.into(), Look::Has("bloom".into()))]),
+            )
+            .edits(
+                "value",
+                vec![some("sparseIndexes", json!([{"kind": "FirstLast", "columns": ["value"]}]))],
+                Effect::Either(words(&["sparseIndexes", "FirstLast"])),
+            )
             .required(),
         f("sparseIndexes[].columns", sparse)
             .with(settings())
             .either(json!(["note", "line"]), &["sparseIndexes"])
-            .edits("invalid", vec![some("sparseIndexes[0].kind", json!("MinMax")), some("sparseIndexes[0].columns", json!(["note", "line"]))], Effect::Admission(words(&["columns"])))
+            .edits(
+                "invalid",
+                vec![
+                    some("sparseIndexes[0].kind", json!("MinMax")),
+                    some("sparseIndexes[0].columns", json!(["note", "line"])),
+                ],
+                Effect::Admission(words(&["columns"])),
+            )
             .required(),
         f("sparseIndexes[].columns[]", sparse)
             .with(settings())
@@ -841,15 +1004,26 @@ fn retention() -> Vec<Field> {
             .refused(json!(1000), "UnsafePolicy", &["tally", "dropAfter"])
             .refused(json!(0), "InvalidSpec", &["dropAfter"])
             .refused(json!("90 days"), "InvalidSpec", &["dropAfter"])
-            .case("approval", json!(2500), Effect::Approval(vec![("/counts/jobs/retention/config/drop_after".into(), Look::Is(json!(2500)))])),
+            .case(
+                "approval",
+                json!(2500),
+                Effect::Approval(vec![("/counts/jobs/retention/config/drop_after".into(), Look::Is(json!(2500)))]),
+            ),
         field(KIND, "dropAfter", "aggregate", "hourly", "/hourly/jobs/retention/config/drop_after")
             .takes("value", json!("100 days"), json!(100 * DAY))
             .refused(json!(7), "InvalidSpec", &["dropAfter"]),
-        not_intervals(f("dropCreatedBefore", "").with(vec![none("dropAfter"), some("paused", json!(false))]), "InvalidSpec")
-            .either(json!("90 days"), &["dropCreatedBefore"])
-            .refused(json!("12 days"), "", &["dropCreatedBefore"])
-            .edits("invalid", vec![some("dropAfter", json!("70 days")), some("dropCreatedBefore", json!("70 days"))], Effect::Admission(words(&["dropCreatedBefore"])))
-            .gone(Effect::Refused("InvalidSpec", words(&["dropCreatedBefore"]))),
+        not_intervals(
+            f("dropCreatedBefore", "").with(vec![none("dropAfter"), some("paused", json!(false))]),
+            "InvalidSpec",
+        )
+        .either(json!("90 days"), &["dropCreatedBefore"])
+        .refused(json!("12 days"), "", &["dropCreatedBefore"])
+        .edits(
+            "invalid",
+            vec![some("dropAfter", json!("70 days")), some("dropCreatedBefore", json!("70 days"))],
+            Effect::Admission(words(&["dropCreatedBefore"])),
+        )
+        .gone(Effect::Refused("InvalidSpec", words(&["dropCreatedBefore"]))),
     ];
     all.extend(policy(KIND, "retention"));
     all.extend(targets(KIND, ("dropAfter", "90 days"), "retention", "drop_after"));
@@ -863,15 +1037,15 @@ fn aggregate() -> Vec<Field> {
     let n = |path: &'static str, look: &str| field(KIND, path, "integer", "tally", look);
     let job = "/hourly/jobs/refresh_continuous_aggregate";
     let at = |key: &str| format!("{job}/config/{key}");
-    let base = || json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA", "name": "beside", "query": HOURLY});
+    let base = || json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA", "name": "beside", "query": HOURLY, "deletionPolicy": "Delete"});
     let with = |key: &str, value: Value| {
         let mut spec = base();
         spec[key] = value;
         spec
     };
-    let gone = "DROP MATERIALIZED VIEW $SCHEMA.beside";
+    
     let beside = |spec: Value, reason: &'static str, named: &'static [&'static str]| {
-        let after = if reason == "InSync" { "DROP MATERIALIZED VIEW $SCHEMA.beside" } else { "" };
+        let after = "";
         Beside { kind: KIND, name: "beside", spec, before: "", after, reason, named, looks: &[] }
     };
     let definition = "/hourly/aggregate/definition";
@@ -903,10 +1077,27 @@ fn aggregate() -> Vec<Field> {
         query = query.refused(json!(text), "", &["query"]);
     }
     // Not a query that can be continuous: only a new aggregate, or a rebuild, finds that out.
-    for text in ["SELECT ts, value FROM $SCHEMA.events", "SELECT sensor, count(*) AS n FROM $SCHEMA.events GROUP BY 1"] {
+    for text in ["SELECT ts, value FROM $SCHEMA.events", "SELECT sensor, count(*) AS n FROM $SCHEMA.events GROUP BY 1"]
+    {
         query = query
-            .edits("invalid", vec![some("query", json!(text)), some("onQueryChange", json!("Rebuild"))], Effect::Refused("", words(&["query"])))
-            .beside("invalid", Beside { kind: KIND, name: "beside", spec: with("query", json!(text)), before: "", after: "", reason: "InvalidSpec", named: &["query"], looks: &[] });
+            .edits(
+                "invalid",
+                vec![some("query", json!(text)), some("onQueryChange", json!("Rebuild"))],
+                Effect::Refused("", words(&["query"])),
+            )
+            .beside(
+                "invalid",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with("query", json!(text)),
+                    before: "",
+                    after: "",
+                    reason: "InvalidSpec",
+                    named: &["query"],
+                    looks: &[],
+                },
+            );
     }
     let rebuild = |text: String, part: &str| {
         let edits = vec![some("query", json!(text)), some("onQueryChange", json!("Rebuild"))];
@@ -917,83 +1108,151 @@ fn aggregate() -> Vec<Field> {
     let lossy = |part: &str| Effect::Approval(vec![(definition.to_owned(), Look::Has(part.to_owned()))]);
     let mut all = vec![
         f("databaseRef", "").exempt("immutable: its parts are tried").gone(Effect::Admission(words(&["databaseRef"]))),
-        f("databaseRef.name", "").immutable(json!("other")).required().beside("invalid", beside(with("databaseRef", json!({"name": "nosuch"})), "DatabaseNotFound", &["nosuch"])),
+        f("databaseRef.name", "")
+            .immutable(json!("other"))
+            .required()
+            .beside("invalid", beside(with("databaseRef", json!({"name": "nosuch"})), "DatabaseNotFound", &["nosuch"])),
         f("databaseRef.namespace", "").immutable(json!("other")).gone(Effect::Admission(words(&["databaseRef"]))),
-        f("schema", "").immutable(json!("public")).gone(Effect::Admission(words(&["schema"]))).beside("invalid", beside(with("schema", json!("nosuch")), "", &["nosuch"])),
+        f("schema", "")
+            .immutable(json!("public"))
+            .gone(Effect::Admission(words(&["schema"])))
+            .beside("invalid", beside(with("schema", json!("nosuch")), "", &["nosuch"])),
         f("name", "")
             .immutable(json!("daily"))
             .required()
             .beside("invalid", beside(with("name", json!("events")), "InvalidSpec", &["events"]))
             .beside("invalid", beside(with("name", json!("é".repeat(40))), "InvalidSpec", &["name"]))
-            .beside("maximum", Beside {
-                kind: KIND, name: "beside", spec: with("name", json!("v".repeat(63))), before: "",
-                after: Box::leak(format!("DROP MATERIALIZED VIEW $SCHEMA.{}", "v".repeat(63)).into_boxed_str()), reason: "InSync", named: &[], looks: &[],
-            }),
+            .beside(
+                "maximum",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with("name", json!("v".repeat(63))),
+                    before: "",
+                    after: "",
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[],
+                },
+            ),
         query,
         f("onQueryChange", definition)
             .edits("value", change.clone(), changed)
             .edits("value", wider, widened)
-            .edits("default", vec![some("query", json!(HOURLY)), some("onQueryChange", json!("Refuse"))], Effect::Either(words(&["query"])))
+            .edits(
+                "default",
+                vec![some("query", json!(HOURLY)), some("onQueryChange", json!("Refuse"))],
+                Effect::Either(words(&["query"])),
+            )
             .gone(Effect::Either(words(&["query"]))),
         h("onQueryChange", definition).edits("approval", change, lossy("max(")),
-        f("realTime", "/hourly/aggregate/materialized_only").takes("value", json!(false), json!(true)).takes("value", json!(true), json!(false)).kept(),
+        f("realTime", "/hourly/aggregate/materialized_only")
+            .takes("value", json!(false), json!(true))
+            .takes("value", json!(true), json!(false))
+            .kept(),
         f("createGroupIndexes", "")
             .immutable(json!(true))
             .gone(Effect::Admission(words(&["createGroupIndexes"])))
-            .beside("value", Beside {
-                kind: KIND, name: "beside", spec: with("createGroupIndexes", json!(true)), before: "", after: gone, reason: "InSync", named: &[],
-                looks: &[("/beside/indexes", Look::Has("sensor".into()))],
-            })
-            .beside("value", Beside {
-                kind: KIND, name: "beside", spec: with("createGroupIndexes", json!(false)), before: "", after: gone, reason: "InSync", named: &[],
-                looks: &[("/beside/indexes", Look::Lacks("sensor".into()))],
-            }),
+            .beside(
+                "value",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with("createGroupIndexes", json!(true)),
+                    before: "",
+                    after: "",
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[("/beside/indexes", Look::Has("sensor".into()))],
+                },
+            )
+            .beside(
+                "value",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with("createGroupIndexes", json!(false)),
+                    before: "",
+                    after: "",
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[("/beside/indexes", Look::Lacks("sensor".into()))],
+                },
+            ),
         not_intervals(intervals(f("chunkInterval", "/hourly/dimensions/bucket/interval")), "InvalidSpec")
             .refused(json!(1000), "InvalidSpec", &["chunkInterval"])
             .refused(json!("0 days"), "InvalidSpec", &["chunkInterval"])
             .kept(),
-        n("chunkInterval", "/tally/dimensions/bucket/interval").takes("value", json!(7000), json!(7000)).refused(json!("1 day"), "InvalidSpec", &["chunkInterval"]).kept(),
+        n("chunkInterval", "/tally/dimensions/bucket/interval")
+            .takes("value", json!(7000), json!(7000))
+            .refused(json!("1 day"), "InvalidSpec", &["chunkInterval"])
+            .kept(),
         f("indexes", "")
-            .edits("empty", vec![some("indexes", json!([]))], Effect::Seen(vec![("/hourly/indexes/hourly_sensor_$SCHEMA".into(), Look::Gone)]))
+            .edits(
+                "empty",
+                vec![some("indexes", json!([]))],
+                Effect::Seen(vec![("/hourly/indexes/hourly_sensor_$SCHEMA".into(), Look::Gone)]),
+            )
             .gone(Effect::Seen(vec![("/hourly/indexes/hourly_sensor_$SCHEMA".into(), Look::Gone)])),
         f("refreshPolicy", "").kept().exempt("its parts are tried"),
-        not_intervals(f("refreshPolicy.startOffset", &at("start_offset")).with(vec![some("refreshPolicy.endOffset", json!("1 hour"))]), "InvalidSpec")
-            .takes("value", json!("15 days"), json!(15 * DAY))
-            .takes("spelling", json!("P2W"), json!(14 * DAY))
-            .takes("spelling", json!("288:00:00"), json!(12 * DAY))
-            .takes("minimum", json!("9d"), json!(9 * DAY))
-            .refused(json!("1 hour"), "", &["startOffset"])
-            .refused(json!("2 hours"), "UnsafePolicy", &["startOffset"])
-            .refused(json!(1000), "", &["startOffset"])
-            .either(json!("45 days"), &["startOffset"])
-            .gone(Effect::Seen(vec![(at("start_offset"), Look::Gone)])),
+        not_intervals(
+            f("refreshPolicy.startOffset", &at("start_offset"))
+                .with(vec![some("refreshPolicy.endOffset", json!("1 hour"))]),
+            "InvalidSpec",
+        )
+        .takes("value", json!("15 days"), json!(15 * DAY))
+        .takes("spelling", json!("P2W"), json!(14 * DAY))
+        .takes("spelling", json!("288:00:00"), json!(12 * DAY))
+        .takes("minimum", json!("9d"), json!(9 * DAY))
+        .refused(json!("1 hour"), "", &["startOffset"])
+        .refused(json!("2 hours"), "UnsafePolicy", &["startOffset"])
+        .refused(json!(1000), "", &["startOffset"])
+        .either(json!("45 days"), &["startOffset"])
+        .gone(Effect::Seen(vec![(at("start_offset"), Look::Gone)])),
         h("refreshPolicy.startOffset", &at("start_offset"))
             .takes("value", json!("15 days"), json!(15 * DAY))
             .case("approval", json!("60 days"), Effect::Approval(vec![(at("start_offset"), Look::Is(json!(60 * DAY)))]))
-            .edits("approval", vec![none("refreshPolicy.startOffset")], Effect::Approval(vec![(at("start_offset"), Look::Gone)])),
+            .edits(
+                "approval",
+                vec![none("refreshPolicy.startOffset")],
+                Effect::Approval(vec![(at("start_offset"), Look::Gone)]),
+            ),
         n("refreshPolicy.startOffset", "/tally/jobs/refresh_continuous_aggregate/config/start_offset")
             .takes("value", json!(2000), json!(2000))
             .refused(json!(150), "UnsafePolicy", &["startOffset"])
             .refused(json!(60_000), "UnsafePolicy", &["startOffset"])
             .refused(json!("7 days"), "", &["startOffset"])
             .gone(Effect::Refused("UnsafePolicy", words(&["startOffset"]))),
-        field(KIND, "refreshPolicy.startOffset", "table", "per-day", "/per_day/jobs/refresh_continuous_aggregate/config/start_offset")
-            .takes("value", json!("6 days"), json!(6 * DAY))
-            .refused(json!("10 years"), "UnsafePolicy", &["startOffset", "readings"])
-            .refused(json!("36 hours"), "UnsafePolicy", &["startOffset"])
-            .gone(Effect::Refused("UnsafePolicy", words(&["startOffset", "readings"]))),
-        not_intervals(f("refreshPolicy.endOffset", &at("end_offset")).with(vec![some("refreshPolicy.startOffset", json!("10 days"))]), "InvalidSpec")
-            .takes("value", json!("2 hours"), json!(2 * HOUR))
-            .takes("spelling", json!("PT90M"), json!(HOUR * 3 / 2))
-            .takes("minimum", json!("0 seconds"), json!(0))
-            .refused(json!("20 days"), "InvalidSpec", &["endOffset"])
-            .refused(json!(100), "", &["endOffset"])
-            .gone(Effect::Seen(vec![(at("end_offset"), Look::Gone)])),
+        field(
+            KIND,
+            "refreshPolicy.startOffset",
+            "table",
+            "per-day",
+            "/per_day/jobs/refresh_continuous_aggregate/config/start_offset",
+        )
+        .takes("value", json!("6 days"), json!(6 * DAY))
+        .refused(json!("10 years"), "UnsafePolicy", &["startOffset", "readings"])
+        .refused(json!("36 hours"), "UnsafePolicy", &["startOffset"])
+        .gone(Effect::Refused("UnsafePolicy", words(&["startOffset", "readings"]))),
+        not_intervals(
+            f("refreshPolicy.endOffset", &at("end_offset"))
+                .with(vec![some("refreshPolicy.startOffset", json!("10 days"))]),
+            "InvalidSpec",
+        )
+        .takes("value", json!("2 hours"), json!(2 * HOUR))
+        .takes("spelling", json!("PT90M"), json!(HOUR * 3 / 2))
+        .takes("minimum", json!("0 seconds"), json!(0))
+        .refused(json!("20 days"), "InvalidSpec", &["endOffset"])
+        .refused(json!(100), "", &["endOffset"])
+        .gone(Effect::Seen(vec![(at("end_offset"), Look::Gone)])),
         n("refreshPolicy.endOffset", "/tally/jobs/refresh_continuous_aggregate/config/end_offset")
             .takes("value", json!(200), json!(200))
             .takes("minimum", json!(0), json!(0))
             .refused(json!("1 hour"), "", &["endOffset"]),
-        f("refreshPolicy.includeTieredData", &at("include_tiered_data")).takes("value", json!(false), json!(false)).takes("value", json!(true), json!(true)).kept(),
+        f("refreshPolicy.includeTieredData", &at("include_tiered_data"))
+            .takes("value", json!(false), json!(false))
+            .takes("value", json!(true), json!(true))
+            .kept(),
         f("refreshPolicy.bucketsPerBatch", &at("buckets_per_batch"))
             .takes("minimum", json!(0), json!(0))
             .takes("value", json!(7), json!(7))
@@ -1004,7 +1263,10 @@ fn aggregate() -> Vec<Field> {
             .takes("value", json!(3), json!(3))
             .takes("maximum", json!(1_000_000), json!(1_000_000))
             .kept(),
-        f("refreshPolicy.refreshNewestFirst", &at("refresh_newest_first")).takes("value", json!(false), json!(false)).takes("value", json!(true), json!(true)).kept(),
+        f("refreshPolicy.refreshNewestFirst", &at("refresh_newest_first"))
+            .takes("value", json!(false), json!(false))
+            .takes("value", json!(true), json!(true))
+            .kept(),
         f("refreshPolicy.paused", &format!("{job}/scheduled"))
             .takes("value", json!(true), json!(false))
             .takes("default", json!(false), json!(true))
@@ -1028,19 +1290,33 @@ fn database() -> Vec<Field> {
     let guest = |reason: &'static str| Effect::Probe(Probe::Others(vec![("Hypertable/guest".into(), reason)]));
     let plain = |reason: &'static str| Effect::Probe(Probe::Others(vec![("CompressionPolicy/plain".into(), reason)]));
     let dropping = |reason: &'static str, named: &'static [&'static str]| Beside {
-        kind: "RetentionPolicy", name: "old", spec: json!({"targetRef": {"kind": "Hypertable", "name": "old"}, "dropAfter": "30 days"}),
-        before: "", after: "", reason, named, looks: &[],
+        kind: "RetentionPolicy",
+        name: "old",
+        spec: json!({"targetRef": {"kind": "Hypertable", "name": "old"}, "dropAfter": "30 days"}),
+        before: "",
+        after: "",
+        reason,
+        named,
+        looks: &[],
     };
     let old = |edits: Vec<Edit>, beside: Beside<'_>| {
         let Beside { kind, name, spec, reason, named, .. } = beside;
         let object = json!({"kind": kind, "metadata": {"name": name}, "spec": spec});
-        let probe = Probe::Beside { object, before: String::new(), after: String::new(), reason, words: words(named), looks: Vec::new() };
+        let probe = Probe::Beside {
+            object,
+            before: String::new(),
+            after: String::new(),
+            reason,
+            words: words(named),
+            looks: Vec::new(),
+        };
         (edits, Effect::Probe(probe))
     };
     let percent = |value: Value| vec![some("guards.maxImmediateDropPercent", value)];
     let (none_at_all, refused) = old(percent(json!(0)), dropping("ApprovalRequired", &["chunks"]));
     let (all_of_it, granted) = old(percent(json!(100)), dropping("InSync", &[]));
-    let (quarter, waiting) = old(vec![none("guards.maxImmediateDropPercent")], dropping("ApprovalRequired", &["chunks"]));
+    let (quarter, waiting) =
+        old(vec![none("guards.maxImmediateDropPercent")], dropping("ApprovalRequired", &["chunks"]));
     let period = |f: Field| {
         let name = f.path;
         f.refused(json!("0.5 seconds"), "InvalidSpec", &[name])
@@ -1060,7 +1336,11 @@ fn database() -> Vec<Field> {
             .required(),
         f("connection.host")
             .case("value", json!("localhost"), ready())
-            .case("invalid", json!("no.such.host.invalid"), Effect::Waits("DatabaseUnreachable", words(&["no.such.host.invalid"])))
+            .case(
+                "invalid",
+                json!("no.such.host.invalid"),
+                Effect::Waits("DatabaseUnreachable", words(&["no.such.host.invalid"])),
+            )
             .case("invalid", json!("two words"), Effect::Waits("", words(&["two words"])))
             .gone(Effect::Same),
         f("connection.port")
@@ -1082,14 +1362,37 @@ fn database() -> Vec<Field> {
         f("connection.tls.caSecretRef").exempt("its parts are tried"),
         f("connection.tls.caSecretRef.name")
             .exempt("a valid one needs a server with TLS: tests/integration/e2e/connections.rs")
-            .edits("invalid", authority(json!({"name": "nosuch"})), Effect::Refused("SecretNotFound", words(&["nosuch"])))
-            .edits("invalid", vec![some("connection.tls", json!({"mode": "VerifyFull", "caSecretRef": {"key": "ca.crt"}}))], Effect::Admission(words(&["name"]))),
+            .edits(
+                "invalid",
+                authority(json!({"name": "nosuch"})),
+                Effect::Refused("SecretNotFound", words(&["nosuch"])),
+            )
+            .edits(
+                "invalid",
+                vec![some("connection.tls", json!({"mode": "VerifyFull", "caSecretRef": {"key": "ca.crt"}}))],
+                Effect::Admission(words(&["name"])),
+            ),
         f("connection.tls.caSecretRef.key")
             .exempt("a valid one needs a server with TLS: tests/integration/e2e/connections.rs")
-            .edits("invalid", authority(json!({"name": "plant", "key": "nosuch.crt"})), Effect::Refused("SecretNotFound", words(&["nosuch.crt"])))
-            .edits("default", authority(json!({"name": "plant"})), Effect::Refused("SecretNotFound", words(&["ca.crt"])))
-            .edits("invalid", authority(json!({"name": "plant", "key": "username"})), Effect::Refused("", words(&["caSecretRef"]))),
-        f("mode").case("value", json!("Observe"), Effect::Probe(Probe::Observing)).case("default", json!("Enforce"), ready()).gone(ready()),
+            .edits(
+                "invalid",
+                authority(json!({"name": "plant", "key": "nosuch.crt"})),
+                Effect::Refused("SecretNotFound", words(&["nosuch.crt"])),
+            )
+            .edits(
+                "default",
+                authority(json!({"name": "plant"})),
+                Effect::Refused("SecretNotFound", words(&["ca.crt"])),
+            )
+            .edits(
+                "invalid",
+                authority(json!({"name": "plant", "key": "username"})),
+                Effect::Refused("", words(&["caSecretRef"])),
+            ),
+        f("mode")
+            .case("value", json!("Observe"), Effect::Probe(Probe::Observing))
+            .case("default", json!("Enforce"), ready())
+            .gone(ready()),
         period(not_intervals(f("resyncInterval"), "InvalidSpec"))
             .case("minimum", json!("1s"), Effect::Probe(Probe::Resync { quick: true }))
             .case("maximum", json!("1 day"), Effect::Probe(Probe::Resync { quick: false }))
@@ -1102,7 +1405,11 @@ fn database() -> Vec<Field> {
         f("maxConnections").case("minimum", json!(2), ready()).case("maximum", json!(100), ready()).gone(ready()),
         f("defaults").gone(plain("InvalidSpec")).exempt("its parts are tried"),
         field(KIND, "defaults.chunkInterval", "database", "plant", "/plain/dimensions/ts/interval")
-            .case("invalid", json!("7 lightyears"), Effect::Probe(Probe::Others(vec![("Hypertable/plain".into(), "InvalidSpec")])))
+            .case(
+                "invalid",
+                json!("7 lightyears"),
+                Effect::Probe(Probe::Others(vec![("Hypertable/plain".into(), "InvalidSpec")])),
+            )
             .takes("value", json!("5 days"), json!(5 * DAY))
             .takes("spelling", json!("P6D"), json!(6 * DAY))
             .case("value", json!(1000), Effect::Same)
@@ -1116,7 +1423,11 @@ fn database() -> Vec<Field> {
         field(KIND, "defaults.dropAfter", "database", "plant", "/plain/jobs/retention/config/drop_after")
             .takes("value", json!("100 days"), json!(100 * DAY))
             .takes("spelling", json!("P1Y"), json!(360 * DAY))
-            .case("invalid", json!("7 lightyears"), Effect::Probe(Probe::Others(vec![("RetentionPolicy/plain".into(), "InvalidSpec")])))
+            .case(
+                "invalid",
+                json!("7 lightyears"),
+                Effect::Probe(Probe::Others(vec![("RetentionPolicy/plain".into(), "InvalidSpec")])),
+            )
             .gone(Effect::Probe(Probe::Others(vec![("RetentionPolicy/plain".into(), "InvalidSpec")]))),
         f("allowedNamespaces").gone(guest("NotAllowed")).exempt("its parts are tried"),
         f("allowedNamespaces.from")
@@ -1126,25 +1437,59 @@ fn database() -> Vec<Field> {
             .gone(Effect::Admission(words(&["selector"]))),
         f("allowedNamespaces.selector").gone(Effect::Admission(words(&["selector"]))).exempt("its parts are tried"),
         f("allowedNamespaces.selector.matchLabels")
-            .edits("value", vec![some("allowedNamespaces.selector.matchLabels", json!({"team": "b"}))], guest("NotAllowed"))
+            .edits(
+                "value",
+                vec![some("allowedNamespaces.selector.matchLabels", json!({"team": "b"}))],
+                guest("NotAllowed"),
+            )
             .edits("empty", vec![some("allowedNamespaces.selector.matchLabels", json!({}))], guest("InSync"))
             .gone(guest("InSync")),
-        f("allowedNamespaces.selector.matchExpressions").edits("empty", vec![some("allowedNamespaces.selector.matchExpressions", json!([]))], guest("InSync")).gone(guest("InSync")),
+        f("allowedNamespaces.selector.matchExpressions")
+            .edits("empty", vec![some("allowedNamespaces.selector.matchExpressions", json!([]))], guest("InSync"))
+            .gone(guest("InSync")),
         f("allowedNamespaces.selector.matchExpressions[].key")
-            .edits("value", expression(json!({"key": "nosuch", "operator": "In", "values": ["test"]})), guest("NotAllowed"))
+            .edits(
+                "value",
+                expression(json!({"key": "nosuch", "operator": "In", "values": ["test"]})),
+                guest("NotAllowed"),
+            )
             .required(),
         f("allowedNamespaces.selector.matchExpressions[].operator")
-            .edits("value", expression(json!({"key": "stage", "operator": "NotIn", "values": ["test"]})), guest("NotAllowed"))
+            .edits(
+                "value",
+                expression(json!({"key": "stage", "operator": "NotIn", "values": ["test"]})),
+                guest("NotAllowed"),
+            )
             .edits("value", expression(json!({"key": "stage", "operator": "Exists"})), guest("InSync"))
             .edits("value", expression(json!({"key": "stage", "operator": "DoesNotExist"})), guest("NotAllowed"))
             .required(),
-        f("allowedNamespaces.selector.matchExpressions[].values").edits("empty", expression(json!({"key": "stage", "operator": "In", "values": []})), guest("NotAllowed")),
-        f("allowedNamespaces.selector.matchExpressions[].values[]").edits("value", expression(json!({"key": "stage", "operator": "In", "values": ["prod"]})), guest("NotAllowed")),
+        f("allowedNamespaces.selector.matchExpressions[].values").edits(
+            "empty",
+            expression(json!({"key": "stage", "operator": "In", "values": []})),
+            guest("NotAllowed"),
+        ),
+        f("allowedNamespaces.selector.matchExpressions[].values[]").edits(
+            "value",
+            expression(json!({"key": "stage", "operator": "In", "values": ["prod"]})),
+            guest("NotAllowed"),
+        ),
         f("guards").gone(Effect::Same).exempt("its parts are tried"),
-        f("guards.maxImmediateDropPercent").edits("minimum", none_at_all, refused).edits("maximum", all_of_it, granted).edits("removal", quarter, waiting).gone(Effect::Same),
+        f("guards.maxImmediateDropPercent")
+            .edits("minimum", none_at_all, refused)
+            .edits("maximum", all_of_it, granted)
+            .edits("removal", quarter, waiting)
+            .gone(Effect::Same),
         f("deletionPolicy")
-            .case("value", json!("Orphan"), Effect::Probe(Probe::Others(vec![("delete CompressionPolicy/plain".into(), "stays")])))
-            .case("default", json!("Delete"), Effect::Probe(Probe::Others(vec![("delete CompressionPolicy/plain".into(), "gone")])))
+            .case(
+                "value",
+                json!("Orphan"),
+                Effect::Probe(Probe::Others(vec![("delete CompressionPolicy/plain".into(), "stays")])),
+            )
+            .case(
+                "default",
+                json!("Delete"),
+                Effect::Probe(Probe::Others(vec![("delete CompressionPolicy/plain".into(), "gone")])),
+            )
             .gone(Effect::Same),
     ]
 }

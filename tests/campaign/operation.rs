@@ -66,7 +66,8 @@ pub enum Probe {
 impl Look {
     pub fn holds(&self, found: Option<&Value>) -> bool {
         let found = found.filter(|found| !found.is_null());
-        let text = || found.map(|found| found.as_str().map_or_else(|| found.to_string(), str::to_owned)).unwrap_or_default();
+        let text =
+            || found.map(|found| found.as_str().map_or_else(|| found.to_string(), str::to_owned)).unwrap_or_default();
         match self {
             Self::Is(Value::Null) | Self::Gone => found.is_none(),
             Self::Is(wanted) => found == Some(wanted),
@@ -107,20 +108,31 @@ impl Operation {
             Some(value) => format!("{path}={}", shortened(&value.to_string())),
             None => format!("{path} left out"),
         });
-        format!("{}/{} {} ({}): {}", self.kind, self.object, self.field, self.sort, edits.collect::<Vec<_>>().join(", "))
+        format!(
+            "{}/{} {} ({}): {}",
+            self.kind,
+            self.object,
+            self.field,
+            self.sort,
+            edits.collect::<Vec<_>>().join(", ")
+        )
     }
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() > 160 { format!("{}…", text.chars().take(160).collect::<String>()) } else { text.to_owned() }
+    if text.chars().count() > 160 {
+        format!("{}…", text.chars().take(160).collect::<String>())
+    } else {
+        text.to_owned()
+    }
 }
 
 /// The part of an object at a path such as `indexes[0].columns[1].name`.
 pub fn set(spec: &mut Value, path: &str, value: Option<Value>) {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let (name, index) = first.split_once('[').map_or((first, None), |(name, index)| {
-        (name, index.trim_end_matches(']').parse::<usize>().ok())
-    });
+    let (name, index) = first
+        .split_once('[')
+        .map_or((first, None), |(name, index)| (name, index.trim_end_matches(']').parse::<usize>().ok()));
     if !spec.is_object() {
         *spec = json!({});
     }

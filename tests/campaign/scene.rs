@@ -56,16 +56,32 @@ pub const HOURLY: &str = "SELECT time_bucket('1 hour', ts) AS bucket, sensor, av
 fn aggregate(filled: &'static str, name: &'static str) -> Scene {
     let on = json!({"databaseRef": reference(), "schema": "$SCHEMA"});
     let mut resources = vec![
-        ("Hypertable", "events", json!({}), merged(&on, json!({"table": "events", "timeColumn": "ts", "chunkInterval": "14 days", "migrateData": true}))),
-        ("ContinuousAggregate", "hourly", json!({}), merged(&on, json!({
-            "name": "hourly", "query": HOURLY, "realTime": true, "createGroupIndexes": false, "chunkInterval": "20 days",
-            "indexes": [{"name": "hourly_sensor_$SCHEMA", "columns": [{"name": "sensor"}, {"name": "bucket", "order": "Desc"}], "include": ["n"], "where": "n > 0"}],
-            "refreshPolicy": {
-                "startOffset": "10 days", "endOffset": "1 hour", "includeTieredData": true, "bucketsPerBatch": 10, "maxBatchesPerExecution": 5,
-                "refreshNewestFirst": true,
-                "schedule": {"interval": "1 hour", "initialStart": "2026-01-01T00:00:00Z", "timezone": "Europe/Berlin", "maxRuntime": "1 hour", "maxRetries": 3, "retryPeriod": "5 minutes"},
-            },
-        }))),
+        (
+            "Hypertable",
+            "events",
+            json!({}),
+            merged(
+                &on,
+                json!({"table": "events", "timeColumn": "ts", "chunkInterval": "14 days", "migrateData": true}),
+            ),
+        ),
+        (
+            "ContinuousAggregate",
+            "hourly",
+            json!({}),
+            merged(
+                &on,
+                json!({
+                    "name": "hourly", "query": HOURLY, "realTime": true, "createGroupIndexes": false, "chunkInterval": "20 days",
+                    "indexes": [{"name": "hourly_sensor_$SCHEMA", "columns": [{"name": "sensor"}, {"name": "bucket", "order": "Desc"}], "include": ["n"], "where": "n > 0"}],
+                    "refreshPolicy": {
+                        "startOffset": "10 days", "endOffset": "1 hour", "includeTieredData": true, "bucketsPerBatch": 10, "maxBatchesPerExecution": 5,
+                        "refreshNewestFirst": true,
+                        "schedule": {"interval": "1 hour", "initialStart": "2026-01-01T00:00:00Z", "timezone": "Europe/Berlin", "maxRuntime": "1 hour", "maxRetries": 3, "retryPeriod": "5 minutes"},
+                    },
+                }),
+            ),
+        ),
     ];
     if name == "aggregate" {
         let target = json!({"targetRef": {"kind": "ContinuousAggregate", "name": "hourly"}});
@@ -104,26 +120,58 @@ pub fn scene(name: &str) -> Scene {
                 tables: READINGS,
                 filled: "CALL public.refresh_continuous_aggregate('$SCHEMA.per_day', NULL, NULL)",
                 resources: vec![
-                    ("Hypertable", "readings", json!({}), merged(&on, json!({
-                        "table": "readings", "timeColumn": "ts", "chunkInterval": "14 days", "migrateData": true,
-                        "spacePartitions": [{"column": "line", "partitions": 2}], "chunkSkipping": ["sensor"],
-                        "indexes": [
-                            {"name": "readings_sensor_ts", "columns": [{"name": "sensor"}, {"name": "ts", "order": "Desc"}], "include": ["value"], "where": "quality > 0"},
-                            {"name": "readings_line", "columns": [{"name": "line"}, {"name": "ts"}]},
-                        ],
-                        "reorder": {"index": "readings_line", "schedule": {"interval": "1 day"}},
-                    }))),
-                    ("CompressionPolicy", "readings", json!({}), merged(&target, json!({
-                        "compressAfter": "20 days", "segmentBy": ["sensor"], "orderBy": [{"column": "value"}, {"column": "ts", "order": "Desc"}],
-                        "sparseIndexes": [{"kind": "Bloom", "columns": ["note"]}], "mergeInterval": "28 days", "schedule": {"interval": "12 hours"},
-                    }))),
-                    ("RetentionPolicy", "readings", json!({}), merged(&target, json!({
-                        "dropAfter": "90 days", "schedule": {"interval": "1 day", "initialStart": "2026-01-01T02:00:00Z"},
-                    }))),
-                    ("ContinuousAggregate", "per-day", json!({}), merged(&on, json!({
-                        "name": "per_day", "query": "SELECT time_bucket('1 day', ts) AS bucket, sensor, avg(value) AS average FROM $SCHEMA.readings GROUP BY 1, 2",
-                        "refreshPolicy": {"startOffset": "5 days", "endOffset": "1 hour", "schedule": {"interval": "1 hour"}},
-                    }))),
+                    (
+                        "Hypertable",
+                        "readings",
+                        json!({}),
+                        merged(
+                            &on,
+                            json!({
+                                "table": "readings", "timeColumn": "ts", "chunkInterval": "14 days", "migrateData": true,
+                                "spacePartitions": [{"column": "line", "partitions": 2}], "chunkSkipping": ["sensor"],
+                                "indexes": [
+                                    {"name": "readings_sensor_ts", "columns": [{"name": "sensor"}, {"name": "ts", "order": "Desc"}], "include": ["value"], "where": "quality > 0"},
+                                    {"name": "readings_line", "columns": [{"name": "line"}, {"name": "ts"}]},
+                                ],
+                                "reorder": {"index": "readings_line", "schedule": {"interval": "1 day"}},
+                            }),
+                        ),
+                    ),
+                    (
+                        "CompressionPolicy",
+                        "readings",
+                        json!({}),
+                        merged(
+                            &target,
+                            json!({
+                                "compressAfter": "20 days", "segmentBy": ["sensor"], "orderBy": [{"column": "value"}, {"column": "ts", "order": "Desc"}],
+                                "sparseIndexes": [{"kind": "Bloom", "columns": ["note"]}], "mergeInterval": "28 days", "schedule": {"interval": "12 hours"},
+                            }),
+                        ),
+                    ),
+                    (
+                        "RetentionPolicy",
+                        "readings",
+                        json!({}),
+                        merged(
+                            &target,
+                            json!({
+                                "dropAfter": "90 days", "schedule": {"interval": "1 day", "initialStart": "2026-01-01T02:00:00Z"},
+                            }),
+                        ),
+                    ),
+                    (
+                        "ContinuousAggregate",
+                        "per-day",
+                        json!({}),
+                        merged(
+                            &on,
+                            json!({
+                                "name": "per_day", "query": "SELECT time_bucket('1 day', ts) AS bucket, sensor, avg(value) AS average FROM $SCHEMA.readings GROUP BY 1, 2",
+                                "refreshPolicy": {"startOffset": "5 days", "endOffset": "1 hour", "schedule": {"interval": "1 hour"}},
+                            }),
+                        ),
+                    ),
                 ],
             }
         }
@@ -140,15 +188,36 @@ pub fn scene(name: &str) -> Scene {
                 tables: COUNTS,
                 filled: "CALL public.refresh_continuous_aggregate('$SCHEMA.tally', NULL, NULL)",
                 resources: vec![
-                    ("Hypertable", "counts", json!({}), merged(&on, json!({
-                        "table": "counts", "timeColumn": "t", "chunkInterval": 1000, "migrateData": true, "integerNowFunction": "$SCHEMA.now_of_counts",
-                    }))),
-                    ("CompressionPolicy", "counts", json!({}), merged(&target, json!({"compressAfter": 2000, "mergeInterval": 2000}))),
+                    (
+                        "Hypertable",
+                        "counts",
+                        json!({}),
+                        merged(
+                            &on,
+                            json!({
+                                "table": "counts", "timeColumn": "t", "chunkInterval": 1000, "migrateData": true, "integerNowFunction": "$SCHEMA.now_of_counts",
+                            }),
+                        ),
+                    ),
+                    (
+                        "CompressionPolicy",
+                        "counts",
+                        json!({}),
+                        merged(&target, json!({"compressAfter": 2000, "mergeInterval": 2000})),
+                    ),
                     ("RetentionPolicy", "counts", json!({}), merged(&target, json!({"dropAfter": 50000}))),
-                    ("ContinuousAggregate", "tally", json!({}), merged(&on, json!({
-                        "name": "tally", "query": "SELECT time_bucket(100, t) AS bucket, count(*) AS n FROM $SCHEMA.counts GROUP BY 1", "chunkInterval": 5000,
-                        "refreshPolicy": {"startOffset": 1000, "endOffset": 100, "schedule": {"interval": "1 hour"}},
-                    }))),
+                    (
+                        "ContinuousAggregate",
+                        "tally",
+                        json!({}),
+                        merged(
+                            &on,
+                            json!({
+                                "name": "tally", "query": "SELECT time_bucket(100, t) AS bucket, count(*) AS n FROM $SCHEMA.counts GROUP BY 1", "chunkInterval": 5000,
+                                "refreshPolicy": {"startOffset": 1000, "endOffset": 100, "schedule": {"interval": "1 hour"}},
+                            }),
+                        ),
+                    ),
                 ],
             }
         }
@@ -166,8 +235,18 @@ pub fn scene(name: &str) -> Scene {
                     table("north"),
                     table("south"),
                     table("east"),
-                    ("CompressionPolicy", "fleet", json!({}), json!({"targetSelector": selector, "compressAfter": "20 days"})),
-                    ("RetentionPolicy", "fleet", json!({}), json!({"targetSelector": selector, "dropAfter": "90 days"})),
+                    (
+                        "CompressionPolicy",
+                        "fleet",
+                        json!({}),
+                        json!({"targetSelector": selector, "compressAfter": "20 days"}),
+                    ),
+                    (
+                        "RetentionPolicy",
+                        "fleet",
+                        json!({}),
+                        json!({"targetSelector": selector, "dropAfter": "90 days"}),
+                    ),
                 ],
             }
         }
@@ -178,18 +257,36 @@ pub fn scene(name: &str) -> Scene {
                 tables: PLAIN,
                 filled: "",
                 resources: vec![
-                    ("TimescaleDatabase", "plant", json!({}), json!({
-                        "connection": {"secretRef": {"name": "plant"}, "host": "$ADDRESS", "port": "$PORT", "database": "$DB", "tls": {"mode": "Prefer"}},
-                        "resyncInterval": "1 second", "statisticsInterval": "5 minutes",
-                        "defaults": {"chunkInterval": "3 days", "compressAfter": "20 days", "dropAfter": "90 days"},
-                        "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "stage", "operator": "In", "values": ["test", "prod"]}]}},
-                    })),
+                    (
+                        "TimescaleDatabase",
+                        "plant",
+                        json!({}),
+                        json!({
+                            "connection": {"secretRef": {"name": "plant"}, "host": "$ADDRESS", "port": "$PORT", "database": "$DB", "tls": {"mode": "Prefer"}},
+                            "resyncInterval": "1 second", "statisticsInterval": "5 minutes",
+                            "defaults": {"chunkInterval": "3 days", "compressAfter": "20 days", "dropAfter": "90 days"},
+                            "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "stage", "operator": "In", "values": ["test", "prod"]}]}},
+                        }),
+                    ),
                     ("Hypertable", "plain", json!({}), merged(&on, json!({"table": "plain", "timeColumn": "ts"}))),
-                    ("Hypertable", "old", json!({}), merged(&on, json!({"table": "old", "timeColumn": "ts", "chunkInterval": "7 days", "migrateData": true}))),
+                    (
+                        "Hypertable",
+                        "old",
+                        json!({}),
+                        merged(
+                            &on,
+                            json!({"table": "old", "timeColumn": "ts", "chunkInterval": "7 days", "migrateData": true}),
+                        ),
+                    ),
                     ("CompressionPolicy", "plain", json!({}), target.clone()),
                     ("RetentionPolicy", "plain", json!({}), target),
                     // In the other namespace.
-                    ("Hypertable", "guest", json!({}), merged(&on, json!({"table": "guest", "timeColumn": "ts", "chunkInterval": "7 days"}))),
+                    (
+                        "Hypertable",
+                        "guest",
+                        json!({}),
+                        merged(&on, json!({"table": "guest", "timeColumn": "ts", "chunkInterval": "7 days"})),
+                    ),
                 ],
             }
         }

@@ -114,7 +114,8 @@ impl Cluster {
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         // The same line comes again with every pass.
-        let what = |text: &String| text.split_once("\"message\"").map_or_else(|| text.clone(), |(_, rest)| rest.to_owned());
+        let what =
+            |text: &String| text.split_once("\"message\"").map_or_else(|| text.clone(), |(_, rest)| rest.to_owned());
         trouble.retain(|text| told.insert(what(text)));
         Ok(trouble)
     }
@@ -211,7 +212,8 @@ impl Cluster {
         if self.find(object).await?.is_some() {
             self.request(Method::DELETE, &format!("{path}/{name}"), "application/json", &Value::Null).await?;
         }
-        eventually(&format!("{path}/{name} is gone"), async || Ok(self.find(object).await?.is_none().then_some(()))).await
+        eventually(&format!("{path}/{name} is gone"), async || Ok(self.find(object).await?.is_none().then_some(())))
+            .await
     }
 }
 
@@ -277,10 +279,12 @@ impl Plant {
     /// The keys of a secret that leads here.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Value> {
         let server = self.server()?;
-        Ok(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": {
-            "username": server.operator(), "password": server.password_of_roles(), "host": server.host(),
-            "port": server.port().to_string(), "dbname": server.dbname(),
-        }}))
+        Ok(
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": {
+                "username": server.operator(), "password": server.password_of_roles(), "host": server.host(),
+                "port": server.port().to_string(), "dbname": server.dbname(),
+            }}),
+        )
     }
 
     /// Statements, as the owner of the tables.
@@ -291,7 +295,16 @@ impl Plant {
 
     /// What the catalog says of a schema.
     pub async fn dump(&self, schema: &str) -> Result<Value> {
-        let rows = self.admin.query(include_str!("dump.sql"), &[&schema]).await?;
+        let mut failures = 0;
+        let rows = loop {
+            match self.admin.query(include_str!("dump.sql"), &[&schema]).await {
+                Ok(rows) => break rows,
+                // What is dropped while it is read.
+                Err(_) if failures < 3 => failures += 1,
+                Err(error) => return Err(format!("{error:?}").into()),
+            }
+            tokio::time::sleep(super::POLL).await;
+        };
         Ok(rows.first().ok_or("no dump")?.try_get(0)?)
     }
 

@@ -68,7 +68,14 @@ struct Said {
 
 impl<'a> Walk<'a> {
     /// The scene, set up.
-    pub async fn start(cluster: &'a Cluster, plant: Arc<Plant>, database: &'static str, scene_name: &'static str, name: &str, way: Way) -> Result<Self> {
+    pub async fn start(
+        cluster: &'a Cluster,
+        plant: Arc<Plant>,
+        database: &'static str,
+        scene_name: &'static str,
+        name: &str,
+        way: Way,
+    ) -> Result<Self> {
         let scene = scene(scene_name);
         let mut walk = Self {
             cluster,
@@ -110,7 +117,9 @@ impl<'a> Walk<'a> {
     async fn set_up(&self) -> Result<()> {
         self.cluster.namespace(&self.namespace, &json!({})).await?;
         if self.scene.name == "database" {
-            self.cluster.namespace(&format!("{}-guest", self.namespace), &json!({"team": "a", "stage": "test"})).await?;
+            self.cluster
+                .namespace(&format!("{}-guest", self.namespace), &json!({"team": "a", "stage": "test"}))
+                .await?;
             let secrets = format!("/api/v1/namespaces/{}/secrets", self.namespace);
             for name in ["plant", "second"] {
                 self.cluster.create(&secrets, &self.plant.secret(&self.namespace, name)?).await?;
@@ -137,7 +146,11 @@ impl<'a> Walk<'a> {
                 for (key, spec) in &self.managed {
                     let said = self.says_within(key, Duration::ZERO, |said| said.ready).await?;
                     if !said.ready {
-                        let _ = write!(all, "{}/{} is not ready: {} {} ({spec}); ", key.0, key.1, said.reason, said.message);
+                        let _ = write!(
+                            all,
+                            "{}/{} is not ready: {} {} ({spec}); ",
+                            key.0, key.1, said.reason, said.message
+                        );
                     }
                 }
                 return Err(format!("{}: {all}", self.name).into());
@@ -151,12 +164,19 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&self, text: &str) -> String {
-        let mut text = text.replace("$SCHEMA", &self.schema).replace("$DATABASE", self.database).replace("$HOME", self.home());
+        let mut text =
+            text.replace("$SCHEMA", &self.schema).replace("$DATABASE", self.database).replace("$HOME", self.home());
         if let Ok(server) = self.plant.server() {
             let dbname = server.dbname();
-            text = text.replace("\"$PORT\"", &server.port().to_string()).replace("$ADDRESS", server.host()).replace("$DB", dbname);
+            text = text
+                .replace("\"$PORT\"", &server.port().to_string())
+                .replace("$ADDRESS", server.host())
+                .replace("$DB", dbname);
             let long = format!("{}_{}", "i".repeat(62 - self.schema.len()), self.schema);
-            text = text.replace("$LONG", &long).replace("$FAST", &format!("fast_{dbname}")).replace("$SLOW", &format!("slow_{dbname}"));
+            text = text
+                .replace("$LONG", &long)
+                .replace("$FAST", &format!("fast_{dbname}"))
+                .replace("$SLOW", &format!("slow_{dbname}"));
         }
         text
     }
@@ -227,8 +247,15 @@ impl<'a> Walk<'a> {
     }
 
     fn alarm(&mut self, oracle: &'static str, operation: &Operation, text: impl Into<String>) {
-        let alarm = Alarm { walk: format!("{} ({:?})", self.name, self.way), oracle, operation: operation.title(), text: text.into() };
-        if let Some((.., bug)) = KNOWN.iter().find(|(of, part, _)| alarm.operation.contains(of) && alarm.text.contains(part)) {
+        let alarm = Alarm {
+            walk: format!("{} ({:?})", self.name, self.way),
+            oracle,
+            operation: operation.title(),
+            text: text.into(),
+        };
+        if let Some((.., bug)) =
+            KNOWN.iter().find(|(of, part, _)| alarm.operation.contains(of) && alarm.text.contains(part))
+        {
             self.known.push(bug);
             return;
         }
@@ -295,8 +322,10 @@ impl<'a> Walk<'a> {
     fn goes_back(&self, operation: &Operation) -> bool {
         let stays = matches!(operation.effect, Effect::Seen(_) | Effect::Same);
         let field = operation.field.as_str();
-        let narrow = ["chunkInterval", "reorder.index", "query", "onQueryChange"].contains(&field) && operation.scene != "integer";
-        let restless = narrow || field.ends_with("paused") || field.starts_with("connection") || operation.scene == "fleet";
+        let narrow = ["chunkInterval", "reorder.index", "query", "onQueryChange"].contains(&field)
+            && operation.scene != "integer";
+        let restless =
+            narrow || field.ends_with("paused") || field.starts_with("connection") || operation.scene == "fleet";
         !stays || restless || operation.container
     }
 
@@ -317,7 +346,11 @@ impl<'a> Walk<'a> {
             }
             let said = self.says(key, |said| said.ready).await?;
             if !said.ready {
-                self.alarm("rollback", operation, format!("not ready with the list of the start: {}: {}", said.reason, said.message));
+                self.alarm(
+                    "rollback",
+                    operation,
+                    format!("not ready with the list of the start: {}: {}", said.reason, said.message),
+                );
                 return Ok(false);
             }
             self.current.insert(key.clone(), spec);
@@ -341,7 +374,13 @@ impl<'a> Walk<'a> {
         (spec, managed)
     }
 
-    async fn inadmissible(&mut self, operation: &Operation, key: &Key, spec: &Value, named: &[String]) -> Result<&'static str> {
+    async fn inadmissible(
+        &mut self,
+        operation: &Operation,
+        key: &Key,
+        spec: &Value,
+        named: &[String],
+    ) -> Result<&'static str> {
         match self.cluster.send(&self.object(key, spec), self.way).await? {
             Err(Refusal(message)) => {
                 let nothing = self.way == Way::Apply && message.contains("Invalid value: \"null\"");
@@ -427,7 +466,11 @@ impl<'a> Walk<'a> {
     async fn approval(&mut self, operation: &Operation, key: &Key, looks: &[(String, Look)]) -> Result<&'static str> {
         let said = self.says(key, |said| said.settled).await?;
         if said.reason != "ApprovalRequired" {
-            self.alarm("error", operation, format!("it should wait for an approval: {}: {}", said.reason, said.message));
+            self.alarm(
+                "error",
+                operation,
+                format!("it should wait for an approval: {}: {}", said.reason, said.message),
+            );
             return Ok("alarm");
         }
         self.unchanged("rollback", operation).await?;
@@ -444,7 +487,11 @@ impl<'a> Walk<'a> {
         self.approve(key, &said).await?;
         let said = self.says(key, |said| said.ready).await?;
         if !said.ready {
-            self.alarm("consistency", operation, format!("not ready though approved: {}: {}", said.reason, said.message));
+            self.alarm(
+                "consistency",
+                operation,
+                format!("not ready though approved: {}: {}", said.reason, said.message),
+            );
             return Ok("alarm");
         }
         self.seen(operation, looks).await?;
@@ -518,7 +565,8 @@ impl<'a> Walk<'a> {
             specs.insert(0, rebuild);
         }
         // What was left out and is not managed has to be said once more where the change set it.
-        let loud = matches!(operation.effect, Effect::Seen(_) | Effect::Approval(_) | Effect::Either(_)) && managed != was;
+        let loud =
+            matches!(operation.effect, Effect::Seen(_) | Effect::Approval(_) | Effect::Either(_)) && managed != was;
         if loud {
             specs.insert(0, managed.clone());
         }
@@ -537,7 +585,11 @@ impl<'a> Walk<'a> {
                 said = self.says(key, |said| said.ready).await?;
             }
             if !said.ready {
-                self.alarm("rollback", operation, format!("not ready after it was put back: {}: {}", said.reason, said.message));
+                self.alarm(
+                    "rollback",
+                    operation,
+                    format!("not ready after it was put back: {}: {}", said.reason, said.message),
+                );
                 return Ok(false);
             }
         }
@@ -602,7 +654,8 @@ impl<'a> Walk<'a> {
                     Err(Refusal(message)) => self.alarm("error", operation, format!("refused at admission: {message}")),
                     Ok(_) => {
                         let said = if *reason == "InSync" {
-                            self.says(&beside, |said| said.settled && (said.ready || said.reason != "TableNotFound")).await?
+                            self.says(&beside, |said| said.settled && (said.ready || said.reason != "TableNotFound"))
+                                .await?
                         } else {
                             self.says(&beside, |said| said.settled).await?
                         };
@@ -633,14 +686,16 @@ impl<'a> Walk<'a> {
                     if let Some(other) = other.strip_prefix("delete ") {
                         let (kind, name) = other.split_once('/').unwrap_or_default();
                         let other: Key = (kind.to_owned(), name.to_owned());
-                        self.delete_and_create(operation, &other, "/plain/jobs/compression", *reason == "stays").await?;
+                        self.delete_and_create(operation, &other, "/plain/jobs/compression", *reason == "stays")
+                            .await?;
                         continue;
                     }
                     let (kind, name) = other.split_once('/').unwrap_or_default();
                     let other: Key = (kind.to_owned(), name.to_owned());
                     let said = self.says(&other, |said| said.reason == *reason).await?;
                     if said.reason != *reason {
-                        let text = format!("{}/{} does not say {reason}: {}: {}", other.0, other.1, said.reason, said.message);
+                        let text =
+                            format!("{}/{} does not say {reason}: {}: {}", other.0, other.1, said.reason, said.message);
                         self.alarm("consistency", operation, text);
                     }
                 }
@@ -664,7 +719,10 @@ impl<'a> Walk<'a> {
                 while self.corrected(*quick).await? != *quick {
                     attempts += 1;
                     if *quick || attempts == 3 {
-                        let text = format!("a difference is {}", if *quick { "not put right" } else { "put right at once, again and again" });
+                        let text = format!(
+                            "a difference is {}",
+                            if *quick { "not put right" } else { "put right at once, again and again" }
+                        );
                         self.alarm("consistency", operation, text);
                         break;
                     }
@@ -678,7 +736,8 @@ impl<'a> Walk<'a> {
                 let now = self.look().await?;
                 let begun = Instant::now();
                 while begun.elapsed() < Duration::from_secs(20) {
-                    if self.cluster.find(&object).await?.unwrap_or_default()["status"]["chunks"] == now["old"]["chunks"] {
+                    if self.cluster.find(&object).await?.unwrap_or_default()["status"]["chunks"] == now["old"]["chunks"]
+                    {
                         self.dump = now;
                         return Ok("seen");
                     }
@@ -720,21 +779,34 @@ impl<'a> Walk<'a> {
         self.cluster.delete(&object).await?;
         let now = self.look().await?;
         if now.pointer(place).is_some() != stays {
-            self.alarm("consistency", operation, format!("{place} {} after the deletion", if stays { "is gone" } else { "is there" }));
+            self.alarm(
+                "consistency",
+                operation,
+                format!("{place} {} after the deletion", if stays { "is gone" } else { "is there" }),
+            );
         }
         if let Err(Refusal(message)) = self.cluster.send(&object, self.way).await? {
             self.alarm("rollback", operation, format!("it cannot be created anew: {message}"));
         }
         let said = self.says(key, |said| said.ready).await?;
         if !said.ready {
-            self.alarm("rollback", operation, format!("not ready when created anew: {}: {}", said.reason, said.message));
+            self.alarm(
+                "rollback",
+                operation,
+                format!("not ready when created anew: {}: {}", said.reason, said.message),
+            );
         }
         self.dump = self.look().await?;
         Ok(())
     }
 
     /// The end of the walk: a fresh database with what is managed now says the same.
-    pub async fn compare_with_fresh(&mut self, mirror: &Arc<Plant>, mirror_database: &'static str, last: &Operation) -> Result<()> {
+    pub async fn compare_with_fresh(
+        &mut self,
+        mirror: &Arc<Plant>,
+        mirror_database: &'static str,
+        last: &Operation,
+    ) -> Result<()> {
         let own = self.scene.name == "database";
         let mut fresh = Walk {
             cluster: self.cluster,
@@ -776,6 +848,10 @@ impl<'a> Walk<'a> {
         };
         for (key, spec) in &self.managed {
             let mut spec: Value = serde_json::from_str(&text(spec))?;
+            if key.0 == "Hypertable" {
+                // RULES: what only matters for the conversion.
+                spec["migrateData"] = json!(true);
+            }
             if spec.get("databaseRef").is_some() {
                 spec["databaseRef"] = json!({"name": fresh.database, "namespace": fresh.home()});
             }
@@ -786,7 +862,8 @@ impl<'a> Walk<'a> {
             let orphan = self.object(&("TimescaleDatabase".into(), "plant".into()), &Value::Null);
             let mut spec = self.current[&("TimescaleDatabase".to_owned(), "plant".to_owned())].clone();
             set(&mut spec, "deletionPolicy", Some(json!("Orphan")));
-            let _ = self.cluster.send(&self.object(&("TimescaleDatabase".into(), "plant".into()), &spec), self.way).await?;
+            let _ =
+                self.cluster.send(&self.object(&("TimescaleDatabase".into(), "plant".into()), &spec), self.way).await?;
             self.cluster.delete(&orphan).await?;
             self.plant.run(&self.text("DROP SCHEMA $SCHEMA CASCADE")).await?;
         }
