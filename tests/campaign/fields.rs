@@ -1043,7 +1043,7 @@ fn aggregate() -> Vec<Field> {
         spec[key] = value;
         spec
     };
-    
+
     let beside = |spec: Value, reason: &'static str, named: &'static [&'static str]| {
         let after = "";
         Beside { kind: KIND, name: "beside", spec, before: "", after, reason, named, looks: &[] }

@@ -568,7 +568,11 @@ impl<'a> Walk<'a> {
         let loud =
             matches!(operation.effect, Effect::Seen(_) | Effect::Approval(_) | Effect::Either(_)) && managed != was;
         if loud {
-            specs.insert(0, managed.clone());
+            let mut spec = managed.clone();
+            if changes_query {
+                set(&mut spec, "onQueryChange", Some(json!("Rebuild")));
+            }
+            specs.insert(0, spec);
         }
         for spec in specs {
             if let Err(Refusal(message)) = self.cluster.send(&self.object(key, &spec), self.way).await? {
