@@ -608,7 +608,10 @@ fn hypertable() -> Vec<Field> {
     let f = |path: &'static str, look: &str| field(KIND, path, "table", "readings", look);
     let n = |path: &'static str, look: &str| field(KIND, path, "integer", "counts", look);
     let long = "t".repeat(63);
-    let on = |table: &str, time: &str| json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA", "table": table, "timeColumn": time});
+    let on = |table: &str, time: &str| {
+        json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"},
+        "schema": "$SCHEMA", "table": table, "timeColumn": time})
+    };
     let beside = |spec: Value,
                   before: &'static str,
                   after: &'static str,
@@ -662,19 +665,45 @@ fn hypertable() -> Vec<Field> {
         time_column.beside("invalid", beside(on("other", "n"), OTHER, GONE, "InvalidSpec", &["chunkInterval"]));
     let mut all = vec![
         f("databaseRef", "").exempt("immutable: its parts are tried").gone(Effect::Admission(words(&["databaseRef"]))),
-        f("databaseRef.name", "")
-            .immutable(json!("other"))
-            .required()
-            .beside("invalid", beside(with(on("readings", "ts"), "databaseRef", json!({"name": "nosuch"})), "", "", "DatabaseNotFound", &["nosuch"])),
+        f("databaseRef.name", "").immutable(json!("other")).required().beside(
+            "invalid",
+            beside(
+                with(on("readings", "ts"), "databaseRef", json!({"name": "nosuch"})),
+                "",
+                "",
+                "DatabaseNotFound",
+                &["nosuch"],
+            ),
+        ),
         f("databaseRef.namespace", "")
             .immutable(json!("other"))
             .gone(Effect::Admission(words(&["databaseRef"])))
-            .beside("invalid", beside(with(on("readings", "ts"), "databaseRef", json!({"name": "$DATABASE", "namespace": "nosuch"})), "", "", "DatabaseNotFound", &["nosuch"])),
+            .beside(
+                "invalid",
+                beside(
+                    with(
+                        on("readings", "ts"),
+                        "databaseRef",
+                        json!({"name": "$DATABASE",
+                "namespace": "nosuch"}),
+                    ),
+                    "",
+                    "",
+                    "DatabaseNotFound",
+                    &["nosuch"],
+                ),
+            ),
         f("schema", "")
             .immutable(json!("public"))
             .gone(Effect::Admission(words(&["schema"])))
-            .beside("invalid", beside(with(on("readings", "ts"), "schema", json!("nosuch")), "", "", "TableNotFound", &["nosuch"]))
-            .beside("invalid", beside(with(on("readings", "ts"), "schema", json!("é".repeat(40))), "", "", "InvalidSpec", &["schema"])),
+            .beside(
+                "invalid",
+                beside(with(on("readings", "ts"), "schema", json!("nosuch")), "", "", "TableNotFound", &["nosuch"]),
+            )
+            .beside(
+                "invalid",
+                beside(with(on("readings", "ts"), "schema", json!("é".repeat(40))), "", "", "InvalidSpec", &["schema"]),
+            ),
         f("table", "")
             .immutable(json!("events"))
             .required()
@@ -682,26 +711,43 @@ fn hypertable() -> Vec<Field> {
             .beside("invalid", beside(on("per_day", "bucket"), "", "", "InvalidSpec", &["per_day"]))
             .beside("invalid", beside(on("readings", "ts"), "", "", "Conflicted", &["readings"]))
             .beside("invalid", beside(on(&"é".repeat(40), "ts"), "", "", "InvalidSpec", &["table"]))
-            .beside("maximum", Beside {
-                kind: KIND, name: "beside", spec: on(&long, "ts"),
-                before: Box::leak(format!("CREATE TABLE $SCHEMA.{long} (ts timestamptz)").into_boxed_str()),
-                after: Box::leak(format!("DROP TABLE $SCHEMA.{long}").into_boxed_str()),
-                reason: "InSync", named: &[], looks: &[(Box::leak(format!("/{long}/dimensions/ts").into_boxed_str()), Look::There)],
-            })
-            .beside("value", Beside {
-                kind: KIND, name: "beside", spec: on("Odd \"table\"; --", "ts"), before: "CREATE TABLE $SCHEMA.\"Odd \"\"table\"\"; --\" (ts timestamptz)",
-                after: "DROP TABLE $SCHEMA.\"Odd \"\"table\"\"; --\"", reason: "InSync", named: &[], looks: &[],
-            }),
+            .beside(
+                "maximum",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: on(&long, "ts"),
+                    before: Box::leak(format!("CREATE TABLE $SCHEMA.{long} (ts timestamptz)").into_boxed_str()),
+                    after: Box::leak(format!("DROP TABLE $SCHEMA.{long}").into_boxed_str()),
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[(Box::leak(format!("/{long}/dimensions/ts").into_boxed_str()), Look::There)],
+                },
+            )
+            .beside(
+                "value",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: on("Odd \"table\"; --", "ts"),
+                    before: "CREATE TABLE $SCHEMA.\"Odd \"\"table\"\"; --\" (ts timestamptz)",
+                    after: "DROP TABLE $SCHEMA.\"Odd \"\"table\"\"; --\"",
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[],
+                },
+            ),
         time_column,
         not_intervals(intervals(f("chunkInterval", chunk)), "InvalidSpec")
             .takes("value", json!("6 hours"), json!(6 * HOUR))
             .refused(json!(604_800_000), "InvalidSpec", &["chunkInterval"])
             .refused(json!("0 days"), "InvalidSpec", &["chunkInterval"])
             .kept(),
+        // Ten times as much is the chunk interval of an aggregate over it, and must be a bigint too.
         n("chunkInterval", "/counts/dimensions/t/interval")
             .takes("value", json!(2000), json!(2000))
             .takes("minimum", json!(1), json!(1))
-            .takes("maximum", json!(9_000_000_000_000_000_000_i64), json!(9_000_000_000_000_000_000_i64))
+            .takes("maximum", json!(900_000_000_000_000_000_i64), json!(900_000_000_000_000_000_i64))
             .refused(json!("7 days"), "InvalidSpec", &["chunkInterval"])
             .refused(json!(0), "InvalidSpec", &["chunkInterval"])
             .kept(),
@@ -715,18 +761,47 @@ fn hypertable() -> Vec<Field> {
             .kept(),
         f("integerNowFunction", "").refused(json!("$SCHEMA.is_good"), "InvalidSpec", &["integerNowFunction"]),
         f("spacePartitions", "")
-            .edits("empty", vec![some("spacePartitions", json!([]))], Effect::Same).keeping()
+            .edits("empty", vec![some("spacePartitions", json!([]))], Effect::Same)
+            .keeping()
             .refused(json!([{"column": "sensor", "partitions": 2}]), "InvalidSpec", &["spacePartitions", "line"])
             .exempt("its parts are tried"),
         f("spacePartitions[].column", "")
             .refused(json!("nosuch"), "InvalidSpec", &["spacePartitions"])
             .inadmissible(json!("ts"), &["spacePartitions"])
             .required()
-            .beside("value", Beside {
-                kind: KIND, name: "beside", spec: with(on("other", "ts"), "spacePartitions", json!([{"column": "word", "partitions": 3}])), before: OTHER, after: GONE,
-                reason: "InSync", named: &[], looks: &[("/other/dimensions/word/partitions", Look::Is(json!(3)))],
-            })
-            .beside("invalid", beside(with(on("other", "ts"), "spacePartitions", json!([{"column": "nosuch", "partitions": 3}])), OTHER, GONE, "InvalidSpec", &["spacePartitions", "nosuch"])),
+            .beside(
+                "value",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with(
+                        on("other", "ts"),
+                        "spacePartitions",
+                        json!([{"column": "word",
+                    "partitions": 3}]),
+                    ),
+                    before: OTHER,
+                    after: GONE,
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[("/other/dimensions/word/partitions", Look::Is(json!(3)))],
+                },
+            )
+            .beside(
+                "invalid",
+                beside(
+                    with(
+                        on("other", "ts"),
+                        "spacePartitions",
+                        json!([{"column": "nosuch",
+                "partitions": 3}]),
+                    ),
+                    OTHER,
+                    GONE,
+                    "InvalidSpec",
+                    &["spacePartitions", "nosuch"],
+                ),
+            ),
         f("spacePartitions[].partitions", "/readings/dimensions/line/partitions")
             .takes("value", json!(4), json!(4))
             .takes("minimum", json!(1), json!(1))
@@ -737,10 +812,19 @@ fn hypertable() -> Vec<Field> {
             .case("default", json!(false), Effect::Same)
             .gone(Effect::Same)
             .beside("invalid", beside(on("other", "ts"), FILLED, GONE, "TableNotEmpty", &["migrateData"]))
-            .beside("value", Beside {
-                kind: KIND, name: "beside", spec: with(on("other", "ts"), "migrateData", json!(true)), before: FILLED, after: GONE,
-                reason: "InSync", named: &[], looks: &[("/other/rows", Look::Is(json!(1))), ("/other/chunks", Look::Is(json!(1)))],
-            }),
+            .beside(
+                "value",
+                Beside {
+                    kind: KIND,
+                    name: "beside",
+                    spec: with(on("other", "ts"), "migrateData", json!(true)),
+                    before: FILLED,
+                    after: GONE,
+                    reason: "InSync",
+                    named: &[],
+                    looks: &[("/other/rows", Look::Is(json!(1))), ("/other/chunks", Look::Is(json!(1)))],
+                },
+            ),
         f("chunkSkipping", "/readings/skipping")
             .takes("empty", json!([]), json!([]))
             .takes("value", json!(["sensor", "line"]), json!(["line", "sensor"]))
@@ -761,8 +845,21 @@ fn hypertable() -> Vec<Field> {
             .refused(json!("nosuch"), "InvalidSpec", &["nosuch"])
             .refused(json!("é".repeat(40)), "InvalidSpec", &["tablespaces[0]"]),
         f("indexes", "")
-            .edits("empty", vec![some("indexes", json!([]))], Effect::Seen(vec![("/readings/indexes/readings_sensor_ts".into(), Look::Gone)])).with_reorder()
-            .edits("invalid", vec![some("indexes", json!([{"name": "twice", "columns": [{"name": "sensor"}]}, {"name": "twice", "columns": [{"name": "line"}]}]))], Effect::Admission(words(&["indexes"])))
+            .edits(
+                "empty",
+                vec![some("indexes", json!([]))],
+                Effect::Seen(vec![("/readings/indexes/readings_sensor_ts".into(), Look::Gone)]),
+            )
+            .with_reorder()
+            .edits(
+                "invalid",
+                vec![some(
+                    "indexes",
+                    json!([{"name": "twice", "columns": [{"name": "sensor"}]},
+                {"name": "twice", "columns": [{"name": "line"}]}]),
+                )],
+                Effect::Admission(words(&["indexes"])),
+            )
             .exempt("its parts are tried"),
         f("reorder", "").kept().exempt("its parts are tried"),
         f("reorder.index", "/readings/jobs/reorder/config/index_name")
@@ -773,9 +870,22 @@ fn hypertable() -> Vec<Field> {
                     some("indexes[2]", json!({"name": "readings_more", "columns": [{"name": "ts"}]})),
                     some("reorder.index", json!("readings_more")),
                 ],
-                Effect::Seen(vec![("/readings/jobs/reorder/config/index_name".into(), Look::Is(json!("readings_more")))]),
+                Effect::Seen(vec![(
+                    "/readings/jobs/reorder/config/index_name".into(),
+                    Look::Is(json!("readings_more")),
+                )]),
             )
-            .edits("value", vec![some("indexes[0].name", json!("readings_sensor_ts")), some("reorder.index", json!("readings_line"))], Effect::Seen(vec![("/readings/jobs/reorder/config/index_name".into(), Look::Is(json!("readings_line")))]))
+            .edits(
+                "value",
+                vec![
+                    some("indexes[0].name", json!("readings_sensor_ts")),
+                    some("reorder.index", json!("readings_line")),
+                ],
+                Effect::Seen(vec![(
+                    "/readings/jobs/reorder/config/index_name".into(),
+                    Look::Is(json!("readings_line")),
+                )]),
+            )
             .refused(json!("é".repeat(40)), "InvalidSpec", &["reorder.index"])
             .required(),
         f("reorder.paused", "/readings/jobs/reorder/scheduled")
@@ -1037,7 +1147,10 @@ fn aggregate() -> Vec<Field> {
     let n = |path: &'static str, look: &str| field(KIND, path, "integer", "tally", look);
     let job = "/hourly/jobs/refresh_continuous_aggregate";
     let at = |key: &str| format!("{job}/config/{key}");
-    let base = || json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA", "name": "beside", "query": HOURLY, "deletionPolicy": "Delete"});
+    let base = || {
+        json!({"databaseRef": {"name": "$DATABASE", "namespace": "$HOME"}, "schema": "$SCHEMA",
+        "name": "beside", "query": HOURLY, "deletionPolicy": "Delete"})
+    };
     let with = |key: &str, value: Value| {
         let mut spec = base();
         spec[key] = value;

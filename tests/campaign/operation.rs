@@ -208,7 +208,8 @@ pub fn by_schema(property: &Property) -> Vec<(&'static str, Value)> {
         all.push(("empty", json!([])));
     }
     if let Some(most) = property.number("maxItems") {
-        let item = json!({"name": "x", "column": "x", "partitions": 1, "columns": [{"name": "x"}], "kind": "Bloom", "key": "x", "operator": "Exists"});
+        let item = json!({"name": "x", "column": "x", "partitions": 1, "columns": [{"name": "x"}], "kind": "Bloom",
+            "key": "x", "operator": "Exists"});
         let item = if schema["items"].get("properties").is_some() { item } else { json!("x") };
         all.push(("out of range", json!(vec![item; usize::try_from(most).unwrap_or_default() + 1])));
     }

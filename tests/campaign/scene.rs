@@ -19,7 +19,8 @@ CREATE TABLE $SCHEMA.readings (
     ts timestamptz NOT NULL, sensor int NOT NULL, line int NOT NULL, quality float8, value float8, note text, tags int[], place point
 );
 INSERT INTO $SCHEMA.readings
-SELECT now() - n * interval '4 days', n % 3, n % 2, n, n * 2, 'note ' || n, ARRAY[n], point(n, n) FROM generate_series(0, 15) n;
+SELECT now() - n * interval '4 days', n % 3, n % 2, n, n * 2, 'note ' || n, ARRAY[n], point(n,
+    n) FROM generate_series(0, 15) n;
 CREATE FUNCTION $SCHEMA.is_good(float8) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 3';
 CREATE FUNCTION $SCHEMA.guess() RETURNS float8 LANGUAGE sql VOLATILE AS 'SELECT random()';
 ";
@@ -72,12 +73,17 @@ fn aggregate(filled: &'static str, name: &'static str) -> Scene {
             merged(
                 &on,
                 json!({
-                    "name": "hourly", "query": HOURLY, "realTime": true, "createGroupIndexes": false, "chunkInterval": "20 days",
-                    "indexes": [{"name": "hourly_sensor_$SCHEMA", "columns": [{"name": "sensor"}, {"name": "bucket", "order": "Desc"}], "include": ["n"], "where": "n > 0"}],
+                    "name": "hourly", "query": HOURLY, "realTime": true, "createGroupIndexes": false,
+                        "chunkInterval": "20 days",
+                    "indexes": [{"name": "hourly_sensor_$SCHEMA", "columns": [{"name": "sensor"}, {"name": "bucket",
+                        "order": "Desc"}], "include": ["n"], "where": "n > 0"}],
                     "refreshPolicy": {
-                        "startOffset": "10 days", "endOffset": "1 hour", "includeTieredData": true, "bucketsPerBatch": 10, "maxBatchesPerExecution": 5,
+                        "startOffset": "10 days", "endOffset": "1 hour", "includeTieredData": true,
+                            "bucketsPerBatch": 10, "maxBatchesPerExecution": 5,
                         "refreshNewestFirst": true,
-                        "schedule": {"interval": "1 hour", "initialStart": "2026-01-01T00:00:00Z", "timezone": "Europe/Berlin", "maxRuntime": "1 hour", "maxRetries": 3, "retryPeriod": "5 minutes"},
+                        "schedule": {"interval": "1 hour", "initialStart": "2026-01-01T00:00:00Z",
+                            "timezone": "Europe/Berlin", "maxRuntime": "1 hour", "maxRetries": 3,
+                            "retryPeriod": "5 minutes"},
                     },
                 }),
             ),
@@ -86,7 +92,8 @@ fn aggregate(filled: &'static str, name: &'static str) -> Scene {
     if name == "aggregate" {
         let target = json!({"targetRef": {"kind": "ContinuousAggregate", "name": "hourly"}});
         resources.extend([
-            ("CompressionPolicy", "hourly", json!({}), merged(&target, json!({"compressAfter": "30 days", "segmentBy": ["sensor"], "orderBy": [{"column": "bucket"}]}))),
+            ("CompressionPolicy", "hourly", json!({}), merged(&target, json!({"compressAfter": "30 days",
+                "segmentBy": ["sensor"], "orderBy": [{"column": "bucket"}]}))),
             ("RetentionPolicy", "hourly", json!({}), merged(&target, json!({"dropAfter": "80 days"}))),
             ("ContinuousAggregate", "spare", json!({}), merged(&on, json!({
                 "name": "spare", "query": "SELECT time_bucket('1 day', ts) AS day, count(*) AS n FROM $SCHEMA.events GROUP BY 1",
@@ -127,10 +134,12 @@ pub fn scene(name: &str) -> Scene {
                         merged(
                             &on,
                             json!({
-                                "table": "readings", "timeColumn": "ts", "chunkInterval": "14 days", "migrateData": true,
+                                "table": "readings", "timeColumn": "ts", "chunkInterval": "14 days",
+                                    "migrateData": true,
                                 "spacePartitions": [{"column": "line", "partitions": 2}], "chunkSkipping": ["sensor"],
                                 "indexes": [
-                                    {"name": "readings_sensor_ts", "columns": [{"name": "sensor"}, {"name": "ts", "order": "Desc"}], "include": ["value"], "where": "quality > 0"},
+                                    {"name": "readings_sensor_ts", "columns": [{"name": "sensor"}, {"name": "ts",
+                                        "order": "Desc"}], "include": ["value"], "where": "quality > 0"},
                                     {"name": "readings_line", "columns": [{"name": "line"}, {"name": "ts"}]},
                                 ],
                                 "reorder": {"index": "readings_line", "schedule": {"interval": "1 day"}},
@@ -144,8 +153,10 @@ pub fn scene(name: &str) -> Scene {
                         merged(
                             &target,
                             json!({
-                                "compressAfter": "20 days", "segmentBy": ["sensor"], "orderBy": [{"column": "value"}, {"column": "ts", "order": "Desc"}],
-                                "sparseIndexes": [{"kind": "Bloom", "columns": ["note"]}], "mergeInterval": "28 days", "schedule": {"interval": "12 hours"},
+                                "compressAfter": "20 days", "segmentBy": ["sensor"], "orderBy": [{"column": "value"},
+                                    {"column": "ts", "order": "Desc"}],
+                                "sparseIndexes": [{"kind": "Bloom", "columns": ["note"]}], "mergeInterval": "28 days",
+                                    "schedule": {"interval": "12 hours"},
                             }),
                         ),
                     ),
@@ -156,7 +167,8 @@ pub fn scene(name: &str) -> Scene {
                         merged(
                             &target,
                             json!({
-                                "dropAfter": "90 days", "schedule": {"interval": "1 day", "initialStart": "2026-01-01T02:00:00Z"},
+                                "dropAfter": "90 days", "schedule": {"interval": "1 day",
+                                    "initialStart": "2026-01-01T02:00:00Z"},
                             }),
                         ),
                     ),
@@ -168,7 +180,8 @@ pub fn scene(name: &str) -> Scene {
                             &on,
                             json!({
                                 "name": "per_day", "query": "SELECT time_bucket('1 day', ts) AS bucket, sensor, avg(value) AS average FROM $SCHEMA.readings GROUP BY 1, 2",
-                                "refreshPolicy": {"startOffset": "5 days", "endOffset": "1 hour", "schedule": {"interval": "1 hour"}},
+                                "refreshPolicy": {"startOffset": "5 days", "endOffset": "1 hour",
+                                    "schedule": {"interval": "1 hour"}},
                             }),
                         ),
                     ),
@@ -195,7 +208,8 @@ pub fn scene(name: &str) -> Scene {
                         merged(
                             &on,
                             json!({
-                                "table": "counts", "timeColumn": "t", "chunkInterval": 1000, "migrateData": true, "integerNowFunction": "$SCHEMA.now_of_counts",
+                                "table": "counts", "timeColumn": "t", "chunkInterval": 1000, "migrateData": true,
+                                    "integerNowFunction": "$SCHEMA.now_of_counts",
                             }),
                         ),
                     ),
@@ -214,7 +228,8 @@ pub fn scene(name: &str) -> Scene {
                             &on,
                             json!({
                                 "name": "tally", "query": "SELECT time_bucket(100, t) AS bucket, count(*) AS n FROM $SCHEMA.counts GROUP BY 1", "chunkInterval": 5000,
-                                "refreshPolicy": {"startOffset": 1000, "endOffset": 100, "schedule": {"interval": "1 hour"}},
+                                "refreshPolicy": {"startOffset": 1000, "endOffset": 100,
+                                    "schedule": {"interval": "1 hour"}},
                             }),
                         ),
                     ),
@@ -222,7 +237,8 @@ pub fn scene(name: &str) -> Scene {
             }
         }
         "fleet" => {
-            let selector = json!({"kind": "Hypertable", "matchLabels": {"fleet": "yes"}, "matchExpressions": [{"key": "region", "operator": "In", "values": ["north", "south"]}]});
+            let selector = json!({"kind": "Hypertable", "matchLabels": {"fleet": "yes"},
+                "matchExpressions": [{"key": "region", "operator": "In", "values": ["north", "south"]}]});
             let table = |name: &'static str| {
                 let spec = merged(&on, json!({"table": name, "timeColumn": "ts", "chunkInterval": "7 days"}));
                 ("Hypertable", name, json!({"fleet": "yes", "region": name}), spec)
@@ -262,10 +278,12 @@ pub fn scene(name: &str) -> Scene {
                         "plant",
                         json!({}),
                         json!({
-                            "connection": {"secretRef": {"name": "plant"}, "host": "$ADDRESS", "port": "$PORT", "database": "$DB", "tls": {"mode": "Prefer"}},
+                            "connection": {"secretRef": {"name": "plant"}, "host": "$ADDRESS", "port": "$PORT",
+                                "database": "$DB", "tls": {"mode": "Prefer"}},
                             "resyncInterval": "1 second", "statisticsInterval": "5 minutes",
                             "defaults": {"chunkInterval": "3 days", "compressAfter": "20 days", "dropAfter": "90 days"},
-                            "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"}, "matchExpressions": [{"key": "stage", "operator": "In", "values": ["test", "prod"]}]}},
+                            "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"team": "a"},
+                                "matchExpressions": [{"key": "stage", "operator": "In", "values": ["test", "prod"]}]}},
                         }),
                     ),
                     ("Hypertable", "plain", json!({}), merged(&on, json!({"table": "plain", "timeColumn": "ts"}))),

@@ -279,12 +279,11 @@ impl Plant {
     /// The keys of a secret that leads here.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Value> {
         let server = self.server()?;
-        Ok(
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": {
-                "username": server.operator(), "password": server.password_of_roles(), "host": server.host(),
-                "port": server.port().to_string(), "dbname": server.dbname(),
-            }}),
-        )
+        Ok(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "stringData": {
+            "username": server.operator(), "password": server.password_of_roles(), "host": server.host(),
+            "port": server.port().to_string(), "dbname": server.dbname(),
+        }}))
     }
 
     /// Statements, as the owner of the tables.
