@@ -67,7 +67,7 @@ fn statements_for(world: &World, plan: &Plan, id: &ClaimId) -> Vec<String> {
 /// One claim for each resource, and for each target that a policy selects.
 fn claim_ids(resources: &Resources) -> BTreeSet<ClaimId> {
     fn id<K: ResourceExt>(kind: Kind, resource: &K) -> ClaimId {
-        let namespace = resource.namespace().expect("a namespace");
+        let namespace = resource.namespace().unwrap_or_default();
         ClaimId::from(ResourceId::seen_from("factory", kind, &namespace, &resource.name_any()))
     }
     fn on(id: ClaimId, by_name: bool, targets: &[PolicyTarget]) -> impl Iterator<Item = ClaimId> {
@@ -134,8 +134,8 @@ fn may_release(resources: &Resources, step: &Step, object: &Relation) -> Result<
 
 /// The aggregate that the resource of this claim is about.
 fn aggregate_of(resources: &Resources, id: &ClaimId) -> Option<Relation> {
-    let aggregates = resources.aggregates.iter().filter(|_| id.resource.kind == Kind::ContinuousAggregate);
-    let found = aggregates.filter(|a| a.name_any() == id.resource.name).last()?;
+    let mut aggregates = resources.aggregates.iter().filter(|_| id.resource.kind == Kind::ContinuousAggregate);
+    let found = aggregates.rfind(|a| a.name_any() == id.resource.name)?;
     Some(Relation { schema: found.spec.schema.parse().ok()?, name: found.spec.name.parse().ok()? })
 }
 
@@ -230,12 +230,13 @@ proptest! {
                 let mine = universe::made_for_claim(&step.claim);
                 let index = |relation: &Relation, name: &SqlName| world.catalog.host(relation).and_then(|host| host.indexes.get(name));
                 match &step.action {
-                    Action::RemovePolicy { relation, .. } => may_release(&resources, step, relation)?,
                     Action::DropAggregate { relation } if is_generated(&relation.name) => {
                         let comment = world.catalog.aggregates.get(relation).and_then(|a| a.comment.clone());
                         prop_assert_eq!(comment, Some(mine), "{:?}", step);
                     }
-                    Action::DropAggregate { relation } => may_release(&resources, step, relation)?,
+                    Action::RemovePolicy { relation, .. } | Action::DropAggregate { relation } => {
+                        may_release(&resources, step, relation)?;
+                    }
                     Action::SwapAggregate(swap) => {
                         prop_assert!(world.catalog.aggregates.contains_key(&swap.replacement), "{step:?}");
                         prop_assert!(is_generated(&swap.replacement.name) && is_generated(&swap.replaced.name));

@@ -77,9 +77,8 @@ impl Applying<'_, '_> {
         changed
     }
 
-    /// Makes sure that nothing is done on an old view that could not be taken back: what loses something, what a retention
-    /// policy is about, and what nobody would undo if its resource were gone by now. What was seen is compared with the API
-    /// server once in a pass.
+    /// Makes sure that nothing is done on an old view that could not be taken back: what loses something, and what nobody
+    /// would undo if its resource were gone by now. What was seen is compared with the API server once in a pass.
     async fn confirm(&mut self, claim: &ClaimId, steps: &[&Step]) -> Result<(), Failure> {
         let Some(member) = self.pass.members.get(&claim.resource).cloned() else { return Ok(()) };
         let reporter = &self.pass.context.reporter;
@@ -88,7 +87,7 @@ impl Applying<'_, '_> {
             self.pass.confirmed.insert(None);
         }
         let loses = steps.iter().any(|step| !step.hazards.is_empty());
-        if !loses && !member.needs_release() && claim.resource.kind != Kind::RetentionPolicy {
+        if !loses && claim.resource.kind == Kind::Hypertable {
             return Ok(());
         }
         let resource = Some(claim.resource.clone());

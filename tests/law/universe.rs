@@ -274,16 +274,16 @@ pub const BUILDING: &str = "tsdbop_building_";
 /// Two indexes that resources may speak of, one that they may have spoken of, and what an interrupted build has left.
 fn live_indexes(names: &Arc<Names>, kind: &'static str) -> BoxedStrategy<BTreeMap<SqlName, Index>> {
     let left_over = format!("{BUILDING}0123456789abcdef").parse().expect("a name");
-    let all = vec![index_name(0), index_name(1), index_name(2), left_over];
+    let all = [index_name(0), index_name(1), index_name(2), left_over];
     let index = proptest::option::of((live_index(names), proptest::bool::weighted(0.8), comment(kind)));
     vec(index, all.len())
         .prop_map(move |indexes| {
-            let named = all.iter().zip(indexes).filter_map(|(name, index)| {
+            let with_names = all.iter().zip(indexes).filter_map(|(name, index)| {
                 let (index, valid, comment) = index?;
                 let comment = comment.filter(|_| !name.as_str().starts_with(BUILDING));
                 Some((name.clone(), Index { valid: valid || index.constraint, comment, ..index }))
             });
-            named.collect()
+            with_names.collect()
         })
         .boxed()
 }
@@ -628,7 +628,7 @@ fn behind(catalog: &Catalog, names: &Names, source: &Relation, id: i32, some: &S
     };
     Some(Aggregate {
         hypertable,
-        materialization: Some(super::fixture::world::materialization(id)),
+        materialization: super::fixture::world::materialization(id),
         source_id: source.id,
         materialized_only: some.materialized_only,
         fingerprint: "f".to_owned(),
