@@ -291,7 +291,10 @@ impl<'a> Walk<'a> {
             }
             effect => match self.cluster.send(&self.object(&key, &spec), self.way).await? {
                 // RULES: nothing is null for server-side apply.
-                Err(Refusal(message)) if self.way == Way::Apply && message.contains("Invalid value: \"null\"") => {
+                Err(Refusal(message))
+                    if self.way == Way::Apply
+                        && (operation.sort == "null" || message.contains("Invalid value: \"null\"")) =>
+                {
                     self.unchanged("rollback", operation).await?;
                     (false, "refused at admission")
                 }
@@ -326,7 +329,9 @@ impl<'a> Walk<'a> {
             && operation.scene != "integer";
         let restless =
             narrow || field.ends_with("paused") || field.starts_with("connection") || operation.scene == "fleet";
-        !stays || restless || operation.container
+        // What is left out is not managed: putting it back to nothing would leave it.
+        let container = operation.container && field != "tablespaces";
+        !stays || restless || container
     }
 
     /// Lists that the change reaches into are put back to where they started.
