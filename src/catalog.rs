@@ -277,8 +277,8 @@ pub struct Columnstore {
 pub struct SparseIndex {
     /// What is kept of each batch.
     pub kind: SparseIndexKind,
-    /// The columns.
-    pub columns: Vec<SqlName>,
+    /// The columns. Their order means nothing: TimescaleDB keeps them in the order of the table.
+    pub columns: BTreeSet<SqlName>,
 }
 
 /// For messages: `Bloom (a, b)`.

@@ -951,7 +951,7 @@ fn compression_target(
     let sparse_indexes = spec.sparse_indexes.as_ref().map(|indexes| {
         let index = |(i, index): (usize, &compression_policy::SparseIndex)| {
             let columns = sql_names(&index.columns, &format!("sparseIndexes[{i}].columns"))?;
-            Ok(SparseIndex { kind: index.kind, columns })
+            Ok(SparseIndex { kind: index.kind, columns: columns.into_iter().collect() })
         };
         indexes.iter().enumerate().map(index).collect::<Result<_, Rejection>>()
     });

@@ -322,7 +322,7 @@ fn sparse_list(indexes: &BTreeSet<SparseIndex>) -> String {
             SparseIndexKind::MinMax => "minmax",
             SparseIndexKind::FirstLast => "firstlast",
         };
-        format!("{kind}({})", name_list(&index.columns))
+        format!("{kind}({})", name_list(&index.columns.iter().cloned().collect::<Vec<_>>()))
     };
     indexes.iter().map(index).collect::<Vec<_>>().join(", ")
 }

@@ -15,7 +15,9 @@ pub mod types;
 pub use compression_policy::CompressionPolicy;
 pub use continuous_aggregate::ContinuousAggregate;
 pub use hypertable::Hypertable;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 pub use retention_policy::RetentionPolicy;
 pub use timescale_database::TimescaleDatabase;
@@ -47,9 +49,23 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
-        if let Some(status) = schema.and_then(|s| s.properties.as_mut()).and_then(|p| p.get_mut("status")) {
+        let Some(schema) = schema else { continue };
+        prune_null_from_enums(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|p| p.get_mut("status")) {
             status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
         }
     }
     crds
+}
+
+/// A field that may be left out is generated as nullable, but an enumeration would have to list null too. Where it is not
+/// nullable the API server prunes a null, as it should: a template that renders nothing for a field leaves it out.
+fn prune_null_from_enums(schema: &mut JSONSchemaProps) {
+    if schema.enum_.is_some() {
+        schema.nullable = None;
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(prune_null_from_enums);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        prune_null_from_enums(items);
+    }
 }

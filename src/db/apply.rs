@@ -5,7 +5,7 @@ use crate::{
     api::status::Reason,
     catalog::Extension,
     error::{Class, Failure},
-    plan::step::Step,
+    plan::step::{Action, Step},
     sql::{self, Script, Statement},
 };
 
@@ -27,7 +27,13 @@ impl Session {
                 self.execute(&format!("{}; SET search_path = pg_catalog, pg_temp", set_limits("SET", QUICK))).await;
             result.and(reset)
         };
-        result.map_err(|failure| Failure { message: format!("{}: {}", step.change, failure.message), ..failure })
+        result.map_err(|failure| {
+            // What the server reads as a query but TimescaleDB does not take for an aggregate.
+            let is_query =
+                matches!(step.action, Action::CreateAggregate { .. }) && failure.reason == Reason::InvalidSpec;
+            let doing = if is_query { "spec.query" } else { &step.change };
+            Failure { message: format!("{doing}: {}", failure.message), ..failure }
+        })
     }
 
     async fn each(&self, statements: &[Statement], set: &str, limits: super::Limits) -> Result<(), Failure> {

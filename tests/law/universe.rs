@@ -256,7 +256,8 @@ fn columnstore(names: &Arc<Names>) -> BoxedStrategy<Option<Columnstore>> {
 
 fn live_sparse_index(names: &Arc<Names>) -> impl Strategy<Value = SparseIndex> + use<> {
     let kind = select(vec![SparseIndexKind::Bloom, SparseIndexKind::MinMax]);
-    (kind, select(names.columns.clone())).prop_map(|(kind, column)| SparseIndex { kind, columns: vec![column] })
+    (kind, select(names.columns.clone()))
+        .prop_map(|(kind, column)| SparseIndex { kind, columns: vec![column].into_iter().collect() })
 }
 
 fn index_name(i: usize) -> SqlName {
