@@ -207,11 +207,11 @@ pub fn render(action: &Action, extension: &Extension) -> Script {
             let named = Relation { schema: schema.clone(), name: index.clone() };
             let invalid =
                 format!("SELECT FROM pg_catalog.pg_index WHERE indexrelid = {} AND NOT indisvalid", regclass(&named));
-            in_transaction(vec![
-                Statement::new(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quote_relation(relation))),
-                Statement::call(invalid),
-                drop_index(schema, index),
-            ])
+            // Not through the view of an aggregate: locking that locks what it reads, too. Its indexes are built as a whole.
+            let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quote_relation(relation));
+            let mut statements = Vec::from_iter((relation.schema == *schema).then(|| Statement::new(lock)));
+            statements.extend([Statement::call(invalid), drop_index(schema, index)]);
+            in_transaction(statements)
         }
         Action::SetCompression { relation, object, segment_by, order_by, sparse_indexes, merge_interval } => {
             let settings = Columnstore {
