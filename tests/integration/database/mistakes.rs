@@ -28,7 +28,8 @@ fn resources() -> Vec<Value> {
             json!({"targetRef": on_view, "compressAfter": "60 days", "segmentBy": ["device"], "orderBy": [{"column": "hour"}], "schedule": start}),
         ),
         hypertable("counted", json!({"chunkInterval": 100, "integerNowFunction": "$schema.now_8"})),
-        retention("counted", json!({"dropAfter": 5000, "schedule": start})),
+        // Paused: a policy in force would have another clock wait for an approval.
+        retention("counted", json!({"dropAfter": 5000, "paused": true, "schedule": start})),
     ]
 }
 
