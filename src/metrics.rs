@@ -11,7 +11,11 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use crate::error::{Class, Failure};
 
@@ -37,6 +41,17 @@ struct ErrorLabels {
     class: &'static str,
     reason: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResourceLabels {
+    namespace: String,
+    database: String,
+    kind: &'static str,
+    reason: &'static str,
+}
+
+/// How many resources of a kind give a reason.
+pub type Reasons = BTreeMap<(&'static str, &'static str), i64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
@@ -77,6 +92,9 @@ pub struct Metrics {
     drift: Family<KindLabel, Counter>,
     errors: Family<ErrorLabels, Counter>,
     api_writes: Family<WriteLabels, Counter>,
+    resources: Family<ResourceLabels, Gauge>,
+    /// What the gauge above shows of each database, so that it can be taken back.
+    shown: Arc<Mutex<HashMap<(String, String), Reasons>>>,
     /// SQL statements sent, transaction control and settings not counted.
     pub statements: Counter,
     /// Connections open to databases.
@@ -96,6 +114,8 @@ impl Default for Metrics {
             drift: Family::default(),
             errors: Family::default(),
             api_writes: Family::default(),
+            resources: Family::default(),
+            shown: Arc::default(),
             statements: Counter::default(),
             connections: Gauge::default(),
             long_steps: Gauge::default(),
@@ -122,6 +142,11 @@ impl Default for Metrics {
             "api_writes",
             "Writes to the Kubernetes API, by kind of resource and of write",
             metrics.api_writes.clone(),
+        );
+        registry.register(
+            "resources",
+            "Resources attached to a database, each target of a policy that selects its targets counted, by kind and reason",
+            metrics.resources.clone(),
         );
         registry.register(
             "statements",
@@ -163,6 +188,30 @@ impl Metrics {
     /// Something was written to the Kubernetes API.
     pub fn api_write(&self, kind: &'static str, write: ApiWrite) {
         self.api_writes.get_or_create(&WriteLabels { kind, write: write.as_str() }).inc();
+    }
+
+    /// The reasons that the resources attached to a database give now; none when it is not looked after any more.
+    pub fn resources(&self, namespace: &str, database: &str, reasons: Reasons) {
+        let labels = |(kind, reason): &(&'static str, &'static str)| ResourceLabels {
+            namespace: namespace.to_owned(),
+            database: database.to_owned(),
+            kind,
+            reason,
+        };
+        // A panic while the map was locked leaves it whole: it is only ever replaced.
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), database.to_owned());
+        for gone in shown.get(&key).into_iter().flat_map(Reasons::keys).filter(|label| !reasons.contains_key(*label)) {
+            self.resources.remove(&labels(gone));
+        }
+        for (label, count) in &reasons {
+            self.resources.get_or_create(&labels(label)).set(*count);
+        }
+        if reasons.is_empty() {
+            shown.remove(&key);
+        } else {
+            shown.insert(key, reasons);
+        }
     }
 
     /// All metrics in OpenMetrics text.

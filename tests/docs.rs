@@ -17,7 +17,7 @@ use timescaledb_policy_operator::{
     },
     args::Arguments,
     error::{Class, Failure},
-    metrics::{ApiWrite, Metrics},
+    metrics::{ApiWrite, Metrics, Reasons},
 };
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -89,6 +89,7 @@ fn every_metric_is_documented_and_no_other() -> Result {
     metrics.pass(Some(&failure), Duration::ZERO);
     metrics.step("add_policy", Some(&failure));
     metrics.drift("Hypertable");
+    metrics.resources("factory", "ms5", Reasons::from([(("Hypertable", "InSync"), 1)]));
     metrics.error(&failure);
     metrics.api_write("Hypertable", ApiWrite::Status);
     let text = metrics.text();

@@ -13,6 +13,7 @@ use crate::{
     catalog::Server,
     desired::{ClaimId, TargetId},
     error::{Class, Failure},
+    metrics::Reasons,
     plan,
     status::{Observed, Outcome, Summary, summarize, summarize_selected},
 };
@@ -34,6 +35,13 @@ impl Pass<'_> {
             let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
             Some(summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
         };
+        let mut reasons = Reasons::new();
+        for id in findings.verdicts.keys() {
+            if let Some(Some(summary)) = summary_of(id) {
+                *reasons.entry((id.resource.kind.as_str(), summary.reason.as_str())).or_default() += 1;
+            }
+        }
+        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
         let mut in_sync = 0;
         let mut selected = BTreeMap::new();
         for (id, member) in self.members.iter().filter(|(_, member)| member.is_selecting()) {
@@ -124,6 +132,11 @@ impl Pass<'_> {
         let facts = self.database.status.clone().unwrap_or_default();
         self.context.reporter.say_database(self.database, &summary, facts).await?;
 
+        let mut reasons = Reasons::new();
+        for id in self.members.keys() {
+            *reasons.entry((id.kind.as_str(), failure.reason.as_str())).or_default() += 1;
+        }
+        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
         let summary = Summary::new(failure.reason, self.out_of_reach());
         let told = self.members.values().filter(|member| lasting || !member.was_ready());

@@ -38,7 +38,7 @@ use crate::{
     api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase, types::TargetKind},
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
-    metrics::Metrics,
+    metrics::{Metrics, Reasons},
     status::{Observed, Outcome, Selection, Summary, summarize_selected},
 };
 use attached::Member;
@@ -214,6 +214,8 @@ impl Context {
 
     /// Closes the connections to a database that is not looked after any more.
     fn forget_ref(&self, database: &ObjectRef<TimescaleDatabase>) {
+        let namespace = database.namespace.as_deref().unwrap_or_default();
+        self.metrics.resources(namespace, &database.name, Reasons::new());
         self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(database);
     }
 

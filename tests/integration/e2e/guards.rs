@@ -119,6 +119,8 @@ async fn observe_mode_shows_what_enforce_mode_then_does() -> Result<()> {
     database.run("SELECT set_chunk_time_interval('plant.readings', interval '5 days')").await?;
     let shown = stage.says("hypertable/readings", "DriftObserved").await?;
     assert!(shown.contains("5 days -> 1 day"), "{shown}");
+    let drifted = r#"namespace="observe",database="plant",kind="Hypertable",reason="DriftObserved""#;
+    assert_eq!(stage.operator()?.metrics().await?.sum("resources", drifted), 1.0);
     database.run("SELECT set_chunk_time_interval('plant.readings', interval '1 day')").await?;
     stage.says("hypertable/readings", "InSync").await?;
     stage.end().await?;
