@@ -35,7 +35,11 @@ pub const RULES: [(&str, &str); 6] = [
 
 /// Bugs that are known and not mended yet: part of the operation, part of the alarm, and what it is. They are counted and do not
 /// fail the campaign. Mended, the line goes.
-pub const KNOWN: [(&str, &str, &str); 0] = [];
+pub const KNOWN: [(&str, &str, &str); 1] = [(
+    "integerNowFunction",
+    "ApprovalRequired",
+    "a function that cannot be a clock asks for approval before anybody says so, while integer retention is in force",
+)];
 
 /// Without what differs between any two databases: numbers of materialised hypertables, namespaces, names of tablespaces.
 pub fn masked(dump: &Value, masks: &[(String, String)]) -> Value {

@@ -232,8 +232,8 @@ fn not_intervals(mut field: Field, reason: &'static str) -> Field {
     let name = field.path.rsplit('.').next().unwrap_or_default().to_owned();
     let name = name.as_str();
     for text in ["25", "7 lightyears", "99999999999 years", "P", "1:75", "1.5 months"] {
-        // "P" is too short, and no digit follows it.
-        field = if text == "P" {
+        // "P" is too short, and no digit follows it; a number has no unit.
+        field = if text == "P" || text == "25" {
             field.inadmissible(json!(text), &[name])
         } else {
             field.refused(json!(text), reason, &[name])
@@ -565,7 +565,9 @@ fn targets(
         key,
         operator.required(),
         values.gone(Effect::Seen(vec![(at("south"), Look::There)])),
-        f("targetSelector.matchExpressions[].values").gone(nobody()).exempt("its items are tried"),
+        f("targetSelector.matchExpressions[].values")
+            .gone(Effect::Admission(words(&["values"])))
+            .exempt("its items are tried"),
     ]
 }
 
@@ -1332,7 +1334,11 @@ fn aggregate() -> Vec<Field> {
             ),
         n("refreshPolicy.startOffset", "/tally/jobs/refresh_continuous_aggregate/config/start_offset")
             .takes("value", json!(2000), json!(2000))
-            .refused(json!(150), "UnsafePolicy", &["startOffset"])
+            .edits(
+                "invalid",
+                vec![some("refreshPolicy.startOffset", json!(150)), some("refreshPolicy.endOffset", json!(100))],
+                Effect::Refused("UnsafePolicy", words(&["startOffset"])),
+            )
             .refused(json!(60_000), "UnsafePolicy", &["startOffset"])
             .refused(json!("7 days"), "", &["startOffset"])
             .gone(Effect::Refused("UnsafePolicy", words(&["startOffset"]))),
@@ -1579,7 +1585,7 @@ fn database() -> Vec<Field> {
         f("allowedNamespaces.selector.matchExpressions[].values").edits(
             "empty",
             expression(json!({"key": "stage", "operator": "In", "values": []})),
-            guest("NotAllowed"),
+            Effect::Admission(words(&["values"])),
         ),
         f("allowedNamespaces.selector.matchExpressions[].values[]").edits(
             "value",
