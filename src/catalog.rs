@@ -932,7 +932,13 @@ pub struct Loss {
 }
 
 impl Drops {
-    /// Share of the chunks that would be dropped, in percent.
+    /// Whether no more than this share of the chunks would be dropped. Counted in integers: 99 of 180 are 55 percent and no
+    /// more.
+    pub fn within(&self, percent: i32) -> bool {
+        i128::from(self.chunks) * 100 <= i128::from(self.of) * i128::from(percent)
+    }
+
+    /// Share of the chunks that would be dropped, in percent, for people to read.
     pub fn percent(&self) -> f64 {
         if self.of == 0 {
             return 0.0;

@@ -17,9 +17,9 @@ use crate::{
     api::{status::Reason, timescale_database::Mode},
     catalog::Extension,
     db::Session,
-    desired::{ClaimId, Desired, Intent, Kind, ResourceId},
+    desired::{ClaimId, Desired, Intent, ResourceId},
     error::{self, Class, Failure},
-    plan::step::Step,
+    plan::step::{self, Step},
     sql,
 };
 
@@ -77,8 +77,8 @@ impl Applying<'_, '_> {
         changed
     }
 
-    /// Makes sure that nothing is done on an old view that could not be taken back: what loses something, and what nobody
-    /// would undo if its resource were gone by now. What was seen is compared with the API server once in a pass.
+    /// Makes sure that nothing is done on an old view that could not be taken back. What was seen is compared with the API
+    /// server once in a pass.
     async fn confirm(&mut self, claim: &ClaimId, steps: &[&Step]) -> Result<(), Failure> {
         let Some(member) = self.pass.members.get(&claim.resource).cloned() else { return Ok(()) };
         let reporter = &self.pass.context.reporter;
@@ -86,8 +86,7 @@ impl Applying<'_, '_> {
             reporter.confirm(self.pass.database).await?;
             self.pass.confirmed.insert(None);
         }
-        let loses = steps.iter().any(|step| !step.hazards.is_empty());
-        if !loses && claim.resource.kind == Kind::Hypertable {
+        if !step::need_confirmation(claim.resource.kind, steps) {
             return Ok(());
         }
         let resource = Some(claim.resource.clone());

@@ -11,10 +11,10 @@ use crate::{
         timescale_database::TimescaleDatabaseStatus,
     },
     catalog::Server,
-    desired::{ClaimId, TargetId},
+    desired::{ClaimId, Kind, TargetId},
     error::{Class, Failure},
     metrics::Reasons,
-    plan,
+    plan::{self, step::Verdict},
     status::{Observed, Outcome, Summary, summarize, summarize_selected},
 };
 
@@ -30,26 +30,20 @@ impl Pass<'_> {
         let statistics = self.state.statistics.as_ref().map(|(_, statistics)| statistics);
         let catalog = findings.catalog.as_ref();
         let nothing: &[String] = &[];
-        let summary_of = |id: &ClaimId| {
-            let verdict = findings.verdicts.get(id)?;
+        let summary_of = |(id, verdict): (&'_ ClaimId, &Verdict)| {
             let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
-            Some(summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
+            (id.clone(), summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
         };
-        let mut reasons = Reasons::new();
-        for id in findings.verdicts.keys() {
-            if let Some(Some(summary)) = summary_of(id) {
-                *reasons.entry((id.resource.kind.as_str(), summary.reason.as_str())).or_default() += 1;
-            }
-        }
-        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
+        let summaries: BTreeMap<ClaimId, Option<Summary>> = findings.verdicts.iter().map(summary_of).collect();
+        self.count(summaries.iter().filter_map(|(id, summary)| Some((id.resource.kind, summary.as_ref()?.reason))));
         let mut in_sync = 0;
         let mut selected = BTreeMap::new();
         for (id, member) in self.members.iter().filter(|(_, member)| member.is_selecting()) {
             let outcome = |target: &(TargetId, TargetStatus)| {
                 let claim = ClaimId { resource: id.clone(), target: Some(target.0.clone()) };
-                let summary = match summary_of(&claim) {
+                let summary = match summaries.get(&claim) {
                     None if self.is_deleting() => Some(self.nothing_more()),
-                    summary => summary?,
+                    summary => summary?.clone(),
                 };
                 Some(member.outcome(target, summary, Some(self.database), catalog))
             };
@@ -72,10 +66,10 @@ impl Pass<'_> {
             };
             let summary = match all {
                 Some(all) => summarize_selected(&member.key(), all),
-                None => match summary_of(&id.clone().into()) {
+                None => match summaries.get(&id.clone().into()) {
                     Some(summary) => {
                         in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
-                        summary
+                        summary.clone()
                     }
                     None => continue,
                 },
@@ -101,6 +95,15 @@ impl Pass<'_> {
             None => Summary::new(Reason::InSync, "connected; the live catalog is checked at every resync"),
         };
         self.context.reporter.say_database(self.database, &summary, facts).await
+    }
+
+    /// Shows how many resources of a kind give a reason.
+    fn count(&self, all: impl Iterator<Item = (Kind, Reason)>) {
+        let mut reasons = Reasons::new();
+        for (kind, reason) in all {
+            *reasons.entry((kind.as_str(), reason.as_str())).or_default() += 1;
+        }
+        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
     }
 
     /// What a policy says of a target in a database that is being deleted.
@@ -132,11 +135,7 @@ impl Pass<'_> {
         let facts = self.database.status.clone().unwrap_or_default();
         self.context.reporter.say_database(self.database, &summary, facts).await?;
 
-        let mut reasons = Reasons::new();
-        for id in self.members.keys() {
-            *reasons.entry((id.kind.as_str(), failure.reason.as_str())).or_default() += 1;
-        }
-        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
+        self.count(self.members.keys().map(|id| (id.kind, failure.reason)));
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
         let summary = Summary::new(failure.reason, self.out_of_reach());
         let told = self.members.values().filter(|member| lasting || !member.was_ready());

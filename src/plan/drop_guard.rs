@@ -26,7 +26,7 @@ pub(super) fn drops_more(in_force: Option<Age>, after: Age) -> bool {
 
 /// Why dropping these chunks at once needs approval, where no more than this share of all may go.
 pub(super) fn drop_guard(drops: &Drops, max_percent: i32, in_force: Option<Age>) -> Option<Guarded> {
-    if drops.percent() <= f64::from(max_percent) {
+    if drops.within(max_percent) {
         return None;
     }
     // The newest chunk moves with the clock. The oldest does so only where a policy in force goes on dropping; elsewhere it
@@ -80,6 +80,12 @@ mod tests {
         assert!(!drops_more(Some(days(30)), days(31)));
         let created = Age::CreatedBefore(Interval::from_days(31));
         assert!(drops_more(Some(days(30)), created) && drops_more(Some(created), days(365)), "they cannot be compared");
+    }
+
+    #[test]
+    fn a_share_is_counted_in_integers() {
+        assert_eq!(guarded(99, 180, 55), None);
+        assert!(guarded(100, 180, 55).is_some());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     api::types::{Interval, Relation, Span, SqlName},
     catalog::{Columnstore, Drops, Grant, IntegerType, Loss, Policy, PolicyKind, Question, SortColumn, SparseIndex},
-    desired::{ClaimId, IndexTarget, PlanDigest, Rejection, ResourceId},
+    desired::{ClaimId, IndexTarget, Kind, PlanDigest, Rejection, ResourceId},
 };
 
 /// What to do to a database, and what became of each claim on it.
@@ -42,6 +42,12 @@ pub struct Step {
     pub after: Vec<ClaimId>,
     /// The value found and the value wanted, for people.
     pub change: String,
+}
+
+/// Whether these steps must not be taken on an old view of the resource they are for: they lose something, or they make
+/// something that nobody would undo if the resource were gone by now. What a hypertable gains harms nothing.
+pub fn need_confirmation(kind: Kind, steps: &[&Step]) -> bool {
+    kind != Kind::Hypertable || steps.iter().any(|step| !step.hazards.is_empty())
 }
 
 /// What a step costs or risks. Assigned by the planner from the meaning of a step, never from its SQL.
@@ -477,6 +483,26 @@ pub struct HeldPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_loses_something_or_would_be_left_behind_needs_confirmation() {
+        let relation: Relation = "public.t".parse().unwrap();
+        let step = |hazards| Step {
+            claim: ResourceId { kind: Kind::Hypertable, namespace: None, name: "t".to_owned() }.into(),
+            action: Action::SetChunkInterval { relation: relation.clone(), interval: Span::Integer(1) },
+            hazards,
+            long: false,
+            after: Vec::new(),
+            change: String::new(),
+        };
+        let (harmless, rewriting) = (step(Vec::new()), step(vec![Hazard::RewritesData(1)]));
+        assert!(!need_confirmation(Kind::Hypertable, &[&harmless]));
+        assert!(need_confirmation(Kind::Hypertable, &[&harmless, &rewriting]));
+        assert!(
+            need_confirmation(Kind::RetentionPolicy, &[&harmless]),
+            "a policy that outlives its resource drops data"
+        );
+    }
 
     #[test]
     fn sizes_have_three_significant_digits() {
