@@ -17,7 +17,7 @@
 //! needs no step. Absence never drops anything: only a resource seen with a deletion timestamp releases an object.
 //!
 //! Dependencies point downwards only: `controller`, `cli`, `server` -> `db` -> `plan`, `sql`, `catalog` -> `api`.
-//! `api`, `desired`, `catalog`, `plan`, `sql`, `status` and `error` are pure: no async, no client, no socket, no clock, no
+//! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error` and `monitoring` are pure: no async, no client, no socket, no clock, no
 //! randomness; `make lint` checks it.
 
 pub mod api;
@@ -29,6 +29,7 @@ pub mod db;
 pub mod desired;
 pub mod error;
 pub mod metrics;
+pub mod monitoring;
 pub mod operator;
 pub mod plan;
 pub mod server;

@@ -15,6 +15,7 @@ use crate::{
     controller::{self, Health, Settings},
     error::chain,
     metrics::Metrics,
+    monitoring::Board,
     server, telemetry,
 };
 
@@ -41,7 +42,8 @@ pub async fn run(options: Run) -> Result<(), String> {
     let metrics = Metrics::default();
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
-    controller::run(client, Settings { concurrency, instance }, metrics, health, stopping).await;
+    let board = Board::default();
+    controller::run(client, Settings { concurrency, instance }, metrics, board, health, stopping).await;
     tracing::info!("stopped");
     // A scrape under way must not hold up the end.
     match tokio::time::timeout(Duration::from_secs(1), http).await {

@@ -1,6 +1,6 @@
 //! What became of a claim → what its resource says. Pure: the clock is an argument.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::fmt::Debug;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -20,7 +20,10 @@ use crate::{
         status::{ConditionType, PendingPlan, Reason, SelectedTarget, Standing, TargetStatus, condition},
         types::Relation,
     },
-    catalog::{Catalog, PolicyKind, Statistics},
+    catalog::{
+        Catalog, PolicyKind,
+        statistics::{Statistics, TableStatistics},
+    },
     desired::{
         ClaimId, Kind, aggregate_needs_release, effective_compress_after, effective_drop_after, policy_needs_release,
     },
@@ -301,7 +304,7 @@ pub struct Observed<'a> {
     /// The catalog that the summary is about.
     pub catalog: Option<&'a Catalog>,
     /// Sizes, as last read.
-    pub statistics: Option<&'a BTreeMap<Relation, Statistics>>,
+    pub statistics: Option<&'a Statistics>,
     /// What a policy's `targetRef` was resolved to.
     pub target: Option<&'a TargetStatus>,
     /// What became of a policy on the targets that its `targetSelector` selects.
@@ -394,9 +397,15 @@ impl Reported for Hypertable {
             let HypertableStatus { chunks, size, compressed, compression_ratio, .. } = previous;
             return HypertableStatus { chunks, size, compressed, compression_ratio, ..base };
         };
-        let found = table.and_then(|relation| statistics.get(&relation));
-        let Some(Statistics { chunks, compressed_chunks, bytes, before_compression_bytes, after_compression_bytes }) =
-            found
+        let found = table.and_then(|relation| statistics.tables.get(&relation));
+        let Some(TableStatistics {
+            chunks,
+            compressed_chunks,
+            bytes,
+            before_compression_bytes,
+            after_compression_bytes,
+            ..
+        }) = found
         else {
             return base;
         };

@@ -37,11 +37,27 @@ SELECT jsonb_build_object(
     'scheduled', j.scheduled,
     'gave_up', NOT j.scheduled AND j.max_retries > 0 AND coalesce(s.consecutive_failures, 0) >= j.max_retries,
     'fixed_schedule', j.fixed_schedule,
-    'initial_start', CASE WHEN j.initial_start >= '0001-01-01 00:00:00+00' AND j.initial_start < '9999-12-30 00:00:00+00' THEN j.initial_start END,
-    'timezone', j.timezone
+    'initial_start', CASE WHEN j.initial_start BETWEEN readable.first AND readable.last THEN j.initial_start END,
+    'timezone', j.timezone,
+    'statistics', jsonb_build_object(
+        'last_start', CASE WHEN s.last_start BETWEEN readable.first AND readable.last THEN s.last_start END,
+        'last_finish', CASE WHEN s.last_finish BETWEEN readable.first AND readable.last THEN s.last_finish END,
+        'last_success', CASE WHEN s.last_successful_finish BETWEEN readable.first AND readable.last THEN s.last_successful_finish END,
+        -- True before the first run.
+        'last_run_succeeded', CASE WHEN s.total_runs > 0 THEN s.last_run_success END,
+        'next_start', CASE WHEN s.next_start BETWEEN readable.first AND readable.last THEN s.next_start END,
+        'runs', coalesce(s.total_runs, 0),
+        'failures', coalesce(s.total_failures, 0),
+        'crashes', coalesce(s.total_crashes, 0),
+        'consecutive_failures', coalesce(s.consecutive_failures, 0),
+        'consecutive_crashes', coalesce(s.consecutive_crashes, 0)
+    )
 )
 FROM _timescaledb_config.bgw_job j
 LEFT JOIN _timescaledb_internal.bgw_job_stat s ON s.job_id = j.id
+CROSS JOIN (
+    VALUES ('0001-01-01 00:00:00+00'::timestamptz, '9999-12-29 23:59:59+00'::timestamptz)
+) readable (first, last)
 CROSS JOIN LATERAL (
     SELECT coalesce((
         SELECT d.column_type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)

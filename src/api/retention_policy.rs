@@ -95,7 +95,6 @@ pub struct RetentionPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched_in_sync: Option<i64>,
     /// The selected targets, those that need attention first; at most 50 of them. One whose resource is deleted stays on the list as `TargetNotFound`:
-    /// the policy is still on its table, and is removed from there when this resource is deleted. One whose resource is deleted stays on the list as `TargetNotFound`:
     /// the policy is still on its table, and is removed from there when this resource is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use super::{
     fleet::{Objects, PolicyKey},
     report::{Note, Reporter, Voice},
-    stores::{DatabaseKey, Stores},
+    stores::Stores,
 };
 use crate::{
     api::{
@@ -22,6 +22,7 @@ use crate::{
     catalog::{Catalog, PolicyKind},
     desired::{Attached, PolicyTarget, ResourceId, TargetId, effective_compress_after, effective_drop_after},
     error::Failure,
+    monitoring::DatabaseKey,
     status::{Observed, Outcome, Reported, Summary, job_id, shorten_to, warnings},
 };
 

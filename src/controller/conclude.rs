@@ -1,7 +1,8 @@
 //! Stage 7: what a pass tells the database's resource and the resources attached to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{attached::all, pass::Pass, report::Voice};
@@ -14,6 +15,7 @@ use crate::{
     desired::{ClaimId, Kind, TargetId},
     error::{Class, Failure},
     metrics::Reasons,
+    monitoring::snapshot::Observation,
     plan::{self, step::Verdict},
     status::{Observed, Outcome, Summary, summarize, summarize_selected},
 };
@@ -27,15 +29,18 @@ impl Pass<'_> {
     /// Tells every resource what became of it, where that is news.
     pub(super) async fn report(&self) -> Result<(), Failure> {
         let findings = &self.findings;
-        let statistics = self.state.statistics.as_ref().map(|(_, statistics)| statistics);
-        let catalog = findings.catalog.as_ref();
+        let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());
+        let statistics = reading.as_ref().map(|reading| &reading.statistics);
+        let catalog = findings.catalog.as_deref();
         let nothing: &[String] = &[];
         let summary_of = |(id, verdict): (&'_ ClaimId, &Verdict)| {
             let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
             (id.clone(), summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
         };
         let summaries: BTreeMap<ClaimId, Option<Summary>> = findings.verdicts.iter().map(summary_of).collect();
-        self.count(summaries.iter().filter_map(|(id, summary)| Some((id.resource.kind, summary.as_ref()?.reason))));
+        let reasons =
+            count(summaries.iter().filter_map(|(id, summary)| Some((id.resource.kind, summary.as_ref()?.reason))));
+        self.publish(reasons, None);
         let mut in_sync = 0;
         let mut selected = BTreeMap::new();
         for (id, member) in self.members.iter().filter(|(_, member)| member.is_selecting()) {
@@ -97,13 +102,22 @@ impl Pass<'_> {
         self.context.reporter.say_database(self.database, &summary, facts).await
     }
 
-    /// Shows how many resources of a kind give a reason.
-    fn count(&self, all: impl Iterator<Item = (Kind, Reason)>) {
-        let mut reasons = Reasons::new();
-        for (kind, reason) in all {
-            *reasons.entry((kind.as_str(), reason.as_str())).or_default() += 1;
-        }
-        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons);
+    /// Leaves what was seen in this pass for metrics and the monitoring API.
+    fn publish(&self, reasons: Reasons, failure: Option<Failure>) {
+        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons.clone());
+        let observation = self.findings.catalog.as_ref().map(|catalog| {
+            let (jobs, tables) = (BTreeMap::new(), BTreeMap::new());
+            Arc::new(Observation { at: Timestamp::now(), catalog: catalog.clone(), jobs, tables })
+        });
+        let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());
+        self.context.board.update(&self.key(), |snapshot| {
+            snapshot.observation = observation.or(snapshot.observation.take());
+            snapshot.reading = reading;
+            snapshot.reading_failure.clone_from(&self.findings.reading_failure);
+            snapshot.failure = failure;
+            snapshot.reasons = reasons;
+            snapshot.max_connections = self.database.spec.max_connections.unsigned_abs();
+        });
     }
 
     /// What a policy says of a target in a database that is being deleted.
@@ -135,7 +149,8 @@ impl Pass<'_> {
         let facts = self.database.status.clone().unwrap_or_default();
         self.context.reporter.say_database(self.database, &summary, facts).await?;
 
-        self.count(self.members.keys().map(|id| (id.kind, failure.reason)));
+        let reasons = count(self.members.keys().map(|id| (id.kind, failure.reason)));
+        self.publish(reasons, Some(failure.clone()));
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
         let summary = Summary::new(failure.reason, self.out_of_reach());
         let told = self.members.values().filter(|member| lasting || !member.was_ready());
@@ -163,4 +178,13 @@ impl Pass<'_> {
         self.context.forget(self.database);
         Ok(())
     }
+}
+
+/// How many resources of a kind give a reason.
+fn count(all: impl Iterator<Item = (Kind, Reason)>) -> Reasons {
+    let mut reasons = Reasons::new();
+    for (kind, reason) in all {
+        *reasons.entry((kind.as_str(), reason.as_str())).or_default() += 1;
+    }
+    reasons
 }

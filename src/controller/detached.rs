@@ -6,11 +6,12 @@ use super::{
     Context,
     attached::{Member, members},
     report::Voice,
-    stores::{DatabaseKey, NO_DATABASE},
+    stores::NO_DATABASE,
 };
 use crate::{
     api::{TimescaleDatabase, status::Reason},
     error::Failure,
+    monitoring::DatabaseKey,
     status::Summary,
 };
 

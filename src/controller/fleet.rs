@@ -5,10 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::stores::DatabaseKey;
 use crate::{
     api::status::{Reason, SelectedTarget, TargetStatus},
     desired::{Kind, TargetId},
+    monitoring::DatabaseKey,
     status::Outcome,
 };
 

@@ -39,13 +39,14 @@ use crate::{
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
     metrics::{Metrics, Reasons},
+    monitoring::{Board, DatabaseKey},
     status::{Observed, Outcome, Selection, Summary, summarize_selected},
 };
 use attached::Member;
 use fleet::{Fleet, Objects};
 use report::{Note, Reporter, Voice};
 use state::State;
-use stores::{DatabaseKey, Stores, database_ref};
+use stores::{Stores, database_ref};
 
 /// Changes that come in a burst (`kubectl apply -f` of a folder) make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -82,6 +83,7 @@ pub(crate) struct Context {
     stores: Stores,
     reporter: Reporter,
     metrics: Metrics,
+    board: Board,
     states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
     filled: watch::Receiver<bool>,
@@ -216,6 +218,7 @@ impl Context {
     fn forget_ref(&self, database: &ObjectRef<TimescaleDatabase>) {
         let namespace = database.namespace.as_deref().unwrap_or_default();
         self.metrics.resources(namespace, &database.name, Reasons::new());
+        self.board.forget(&(namespace.to_owned(), database.name.clone()));
         self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(database);
     }
 
@@ -246,6 +249,7 @@ pub async fn run(
     client: Client,
     settings: Settings,
     metrics: Metrics,
+    board: Board,
     health: Arc<Health>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -265,6 +269,7 @@ pub async fn run(
         stores: stores.clone(),
         reporter: Reporter::new(client, metrics.clone(), settings.instance),
         metrics,
+        board,
         states: Mutex::default(),
         wake: wake.clone(),
         filled: is_filled,

@@ -1,15 +1,19 @@
 //! What the stages of one pass share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::Resource;
 
-use super::{Context, attached::Member, report::Note, state::State, stores::DatabaseKey};
+use super::{Context, attached::Member, report::Note, state::State};
 use crate::{
     api::TimescaleDatabase,
     catalog::Catalog,
     desired::{ClaimId, Pace, ResourceId},
     error::Failure,
+    monitoring::DatabaseKey,
     plan::step::Verdict,
 };
 
@@ -31,7 +35,9 @@ pub(super) struct Pass<'a> {
 /// What a pass finds out, to be reported.
 #[derive(Default)]
 pub(super) struct Findings {
-    pub(super) catalog: Option<Catalog>,
+    pub(super) catalog: Option<Arc<Catalog>>,
+    /// Why statistics could not be read in this pass.
+    pub(super) reading_failure: Option<Failure>,
     pub(super) verdicts: BTreeMap<ClaimId, Verdict>,
     pub(super) warnings: BTreeMap<ClaimId, Vec<String>>,
     pub(super) failures: BTreeMap<ClaimId, Failure>,

@@ -1,12 +1,13 @@
 //! One pass over one database: the seven stages.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
@@ -15,11 +16,12 @@ use super::{
     pass::{Findings, Pass},
 };
 use crate::{
-    api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
+    api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion},
     catalog::{Catalog, Extension},
     db::Session,
     desired::{self, Attached, Desired, Intent, Rules},
     error::{self, Class, Failure},
+    monitoring::snapshot::Reading,
     plan::{
         self,
         step::{Plan, Step},
@@ -206,22 +208,31 @@ impl Pass<'_> {
     fn conclude(&mut self, plan: Plan, catalog: Catalog) {
         self.findings.verdicts = plan.verdicts;
         self.findings.warnings = plan.warnings;
-        self.findings.catalog = Some(catalog);
+        self.findings.catalog = Some(Arc::new(catalog));
     }
 
     /// Sizes are for people: when they cannot be read the old ones stay, and nothing waits for them.
     async fn read_statistics(&mut self, session: &Session) {
         let Some(catalog) = self.findings.catalog.as_ref().filter(|c| c.server.extension.is_some()) else { return };
         let every = self.pace.statistics.to_duration();
-        let fresh = |(at, statistics): &(Instant, BTreeMap<Relation, _>)| {
-            at.elapsed() < every && catalog.hypertables.keys().all(|relation| statistics.contains_key(relation))
+        let fresh = |(at, reading): &(Instant, Arc<Reading>)| {
+            let known = &reading.statistics.tables;
+            at.elapsed() < every && catalog.hypertables.keys().all(|relation| known.contains_key(relation))
         };
-        if self.state.statistics.as_ref().is_some_and(fresh) {
+        if self.state.reading.as_ref().is_some_and(fresh) {
             return;
         }
-        match session.statistics().await {
-            Ok(statistics) => self.state.statistics = Some((Instant::now(), statistics.into_iter().collect())),
-            Err(failure) => tracing::warn!(name = self.database.name_any(), "sizes could not be read: {failure}"),
+        let started = Instant::now();
+        self.findings.reading_failure = match session.statistics().await {
+            Ok(statistics) => {
+                let reading = Reading { at: Timestamp::now(), took: started.elapsed(), statistics };
+                self.state.reading = Some((Instant::now(), Arc::new(reading)));
+                None
+            }
+            Err(failure) => {
+                tracing::warn!(name = self.database.name_any(), "statistics could not be read: {failure}");
+                Some(failure)
+            }
         }
     }
 

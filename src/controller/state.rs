@@ -9,12 +9,12 @@ use std::{
 use tokio::task::AbortHandle;
 
 use crate::{
-    api::types::Relation,
-    catalog::{Answers, Extension, Statistics},
+    catalog::{Answers, Extension},
     db::{Session, credentials::Endpoint},
     desired::ClaimId,
     error::Failure,
     metrics::Metrics,
+    monitoring::snapshot::Reading,
     plan::step::Step,
 };
 
@@ -24,8 +24,8 @@ pub struct State {
     session: Option<(Endpoint, Arc<Session>)>,
     /// Answers that last from one pass to the next.
     pub answers: Answers,
-    /// Sizes, as last read, and when.
-    pub statistics: Option<(Instant, BTreeMap<Relation, Statistics>)>,
+    /// Sizes and backlogs, as last read, and when.
+    pub reading: Option<(Instant, Arc<Reading>)>,
     /// Claims whose steps failed, with the time before which they are not tried again.
     pub pauses: BTreeMap<ClaimId, Pause>,
     /// Passes in a row that could not observe or report.

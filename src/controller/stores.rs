@@ -29,6 +29,7 @@ use crate::{
         types::{DatabaseRef, TargetKind, TargetSelector},
     },
     desired::{Attached, Kind, PolicyTarget, TargetId, Targeting},
+    monitoring::DatabaseKey,
     status::Reported,
 };
 
@@ -271,9 +272,6 @@ impl Stores {
         here.into_iter().filter(|policy| self.resolve(&**policy).is_empty()).collect()
     }
 }
-
-/// Namespace and name of a `TimescaleDatabase`.
-pub type DatabaseKey = (String, String);
 
 fn key_of<P: Policy>(policy: &P) -> PolicyKey {
     (P::KIND, policy.namespace().unwrap_or_default(), policy.name_any())

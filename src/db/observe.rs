@@ -14,7 +14,10 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Aggregate, Catalog, Hypertable, Job, Server, Statistics},
+    catalog::{
+        Aggregate, Catalog, Hypertable, Job, Server,
+        statistics::{Statistics, TableStatistics},
+    },
     error::{Class, Failure},
 };
 
@@ -22,7 +25,7 @@ const SERVER: &str = include_str!("../../sql/catalog/server.sql");
 const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
 const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
 const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
-const STATISTICS: &str = include_str!("../../sql/catalog/statistics.sql");
+const TABLE_STATISTICS: &str = include_str!("../../sql/statistics/tables.sql");
 
 /// The observation reads one snapshot and holds no lock beyond its transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -94,10 +97,11 @@ impl Session {
         Ok(catalog)
     }
 
-    /// Reads chunk counts and sizes of every hypertable: one query, dearer than the observation.
-    pub async fn statistics(&self) -> Result<Vec<(Relation, Statistics)>, Failure> {
-        let rows: Vec<Named<Statistics>> = all(&self.query(STATISTICS, &[]).await?)?;
-        Ok(rows.into_iter().map(Named::into_entry).collect())
+    /// Reads sizes and backlogs: a fixed number of queries, dearer than the observation.
+    pub async fn statistics(&self) -> Result<Statistics, Failure> {
+        let tables: Vec<Named<TableStatistics>> = all(&self.query(TABLE_STATISTICS, &[]).await?)?;
+        let tables = tables.into_iter().map(Named::into_entry).collect();
+        Ok(Statistics { tables, ..Statistics::default() })
     }
 }
 

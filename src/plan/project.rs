@@ -7,7 +7,7 @@ use crate::{
     api::types::{Interval, Relation, Span},
     catalog::{
         Aggregate, Answer, Answers, Catalog, Columnstore, Dimension, Hypertable, Index, Job, Partitioning, PolicyKind,
-        Question,
+        Question, statistics,
     },
     desired::IndexTarget,
 };
@@ -253,6 +253,7 @@ fn add_policy(catalog: &mut Catalog, relation: &Relation, new: &NewPolicy) {
     };
     let schedule_interval = new.schedule_interval.unwrap_or(default_interval);
     let mut job = Job {
+        statistics: statistics::JobStatistics::default(),
         id: unused_id(catalog),
         hypertable_id,
         policy: policy.clone(),

@@ -38,7 +38,7 @@ use timescaledb_policy_operator::{
     catalog::{
         Age, Aggregate, Attachments, Catalog, Columnstore, Dimension, Drops, Grant, Hypertable as LiveHypertable,
         Index, IndexKey, Job, Loss, Partitioning, Policy, Privilege, RefreshOptions, RelationKind, Server, SortColumn,
-        SparseIndex, Table,
+        SparseIndex, Table, statistics::JobStatistics,
     },
     desired::{ClaimId, Kind},
     sql,
@@ -356,6 +356,7 @@ fn job(policy: impl Strategy<Value = Policy> + 'static) -> BoxedStrategy<Job> {
             fixed_schedule: initial_start.is_some(),
             initial_start,
             timezone,
+            statistics: JobStatistics::default(),
         })
         .boxed()
 }

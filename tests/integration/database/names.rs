@@ -113,7 +113,13 @@ async fn any_name_works_in_every_position() -> Result<()> {
         let relation = found.hypertables.keys().find(|relation| relation.schema.as_str() == schema);
         assert_eq!(relation.map(|relation| relation.name.as_str()), Some(table.as_str()));
         assert_eq!(
-            db.session.statistics().await?.iter().filter(|(relation, _)| relation.schema.as_str() == schema).count(),
+            db.session
+                .statistics()
+                .await?
+                .tables
+                .iter()
+                .filter(|(relation, _)| relation.schema.as_str() == schema)
+                .count(),
             1
         );
         db.leave(&s);

@@ -219,7 +219,13 @@ async fn a_role_that_owns_nothing_sees_what_the_superuser_sees() -> Result<()> {
         assert_eq!(seen.aggregates.get(name), Some(aggregate));
     }
     assert!(
-        plain.session.statistics().await?.iter().any(|(name, statistics)| *name == relation && statistics.chunks == 1)
+        plain
+            .session
+            .statistics()
+            .await?
+            .tables
+            .iter()
+            .any(|(name, statistics)| *name == relation && statistics.chunks == 1)
     );
     plain.leave().await
 }

@@ -4,6 +4,8 @@
 //! ([`crate::db`], `sql/catalog/`). What only some plans need, and only while something is about to change, is not part
 //! of the snapshot: the planner asks for it as a [`Question`] and is given [`Answers`].
 
+pub mod statistics;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -11,6 +13,8 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use statistics::JobStatistics;
 
 use crate::api::{
     compression_policy::SparseIndexKind,
@@ -652,6 +656,13 @@ pub struct Job {
     /// `timezone`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// What the scheduler remembers of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub statistics: JobStatistics,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What the planner needs to know beyond the snapshot before it can decide.
@@ -947,19 +958,4 @@ impl Drops {
         let share = self.chunks as f64 / self.of as f64;
         share * 100.0
     }
-}
-
-/// Sizes of one hypertable, for people to look at. Never used to decide anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statistics {
-    /// Number of chunks.
-    pub chunks: i64,
-    /// Chunks that are compressed.
-    pub compressed_chunks: i64,
-    /// Bytes on disk, with indexes and compressed data.
-    pub bytes: i64,
-    /// Bytes of the compressed chunks before they were compressed.
-    pub before_compression_bytes: i64,
-    /// Bytes of the compressed chunks after they were compressed.
-    pub after_compression_bytes: i64,
 }
