@@ -98,13 +98,14 @@ async fn the_documented_permissions_are_enough() -> Result<()> {
 }
 
 /// Every metric, with its type in OpenMetrics.
-const METRICS: [(&str, &str); 10] = [
+const METRICS: [(&str, &str); 11] = [
     ("passes", "counter"),
     ("pass_duration_seconds", "histogram"),
     ("steps", "counter"),
     ("drift", "counter"),
     ("errors", "counter"),
     ("api_writes", "counter"),
+    ("resources", "gauge"),
     ("statements", "counter"),
     ("connections", "gauge"),
     ("long_steps", "gauge"),
