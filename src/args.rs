@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use kube::core::{Expression, Selector};
 
 use crate::telemetry::LogFormat;
 
@@ -39,9 +40,104 @@ pub struct Run {
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
-    /// Name of this instance in events: the pod's name.
+    /// Name of this instance in events and in the lease: the pod's name.
     #[arg(long, env = "POD_NAME", default_value = "timescaledb-policy-operator")]
     pub instance: String,
+    /// Namespaces to watch, separated by commas. Left out: all of them.
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+    /// Labels of the TimescaleDatabases to look after, in kubectl's syntax (`team=a,tier in (gold,silver),!legacy`). Left
+    /// out: all of them. What is attached to a database goes with it.
+    #[arg(long, env = "DATABASE_SELECTOR", default_value = "", value_parser = selector)]
+    pub database_selector: Selector,
+    /// Leader election.
+    #[command(flatten)]
+    pub election: Election,
+}
+
+/// Options of the leader election.
+#[derive(Debug, Args)]
+pub struct Election {
+    /// Act only while holding a lease, so that several instances can run: one acts, the others stand by.
+    #[arg(long, env = "LEADER_ELECT", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
+    pub leader_elect: bool,
+    /// Name of the lease. Instances that look after the same databases share it.
+    #[arg(long, env = "LEASE_NAME", default_value = "timescaledb-policy-operator")]
+    pub lease_name: String,
+    /// Namespace of the lease: the pod's. Left out: the one that the kubeconfig names.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// How long a standby waits for a leader that says nothing, in seconds.
+    #[arg(long, env = "LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(2..=3600))]
+    pub lease_duration: u16,
+    /// How long the leader tries to renew its lease before it stops acting, in seconds; less than the duration.
+    #[arg(long, env = "RENEW_DEADLINE", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub renew_deadline: u16,
+    /// Pause between two attempts to take or renew the lease, in seconds; less than the deadline.
+    #[arg(long, env = "RETRY_PERIOD", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub retry_period: u16,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let name = text.trim();
+    if name.is_empty() || name.len() > 63 || !name.chars().all(allowed) {
+        return Err(format!("{name:?} is no name of a namespace"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads a label selector as kubectl's `-l` takes it.
+fn selector(text: &str) -> Result<Selector, String> {
+    let expressions: Result<Vec<_>, _> = requirements(text).map(expression).collect();
+    Ok(expressions?.into_iter().collect())
+}
+
+/// The parts between the commas that are not in parentheses.
+fn requirements(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = text.split(move |c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn expression(text: &str) -> Result<Expression, String> {
+    let wrong = || {
+        format!(
+            "{text:?} is no requirement on labels: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key"
+        )
+    };
+    let part = |text: &str, empty: bool| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        let text = text.trim();
+        ((empty || !text.is_empty()) && text.chars().all(allowed)).then(|| text.to_owned()).ok_or_else(wrong)
+    };
+    if let Some(list) = text.strip_suffix(')') {
+        let (head, values) = list.split_once('(').ok_or_else(wrong)?;
+        let values = values.split(',').map(|value| part(value, true)).collect::<Result<_, _>>()?;
+        let (key, operator) = head.trim().rsplit_once(char::is_whitespace).ok_or_else(wrong)?;
+        return match operator {
+            "in" => Ok(Expression::In(part(key, false)?, values)),
+            "notin" => Ok(Expression::NotIn(part(key, false)?, values)),
+            _ => Err(wrong()),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return Ok(Expression::NotEqual(part(key, false)?, part(value, true)?));
+    }
+    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Ok(Expression::Equal(part(key, false)?, part(value, true)?));
+    }
+    match text.strip_prefix('!') {
+        Some(key) => Ok(Expression::DoesNotExist(part(key, false)?)),
+        None => Ok(Expression::Exists(part(text, false)?)),
+    }
 }
 
 /// Options of `crd`.
@@ -53,4 +149,40 @@ pub struct Crd {
     /// Print a reference of all fields in Markdown instead.
     #[arg(long, conflicts_with = "output_dir")]
     pub reference: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_selector_is_read_as_kubectl_reads_it() {
+        let read = |text| selector(text).map(|selector| selector.to_string());
+        for (text, same) in [
+            ("", ""),
+            ("team=a", "team=a"),
+            ("team == a , tier!=gold", "team=a,tier!=gold"),
+            ("tier in (gold,silver),!legacy", "tier in (gold,silver),!legacy"),
+            ("example.com/tier notin (gold),shared", "example.com/tier notin (gold),shared"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(same), "{text}");
+        }
+        for text in ["=a", "a b", "tier within (a)", "tier in a)", "(a)", "a=b=c", "!", "a in (b", "a;b"] {
+            assert!(read(text).is_err(), "{text}: {:?}", read(text));
+        }
+    }
+
+    #[test]
+    fn namespaces_are_names() {
+        assert_eq!(namespace(" factory "), Ok("factory".to_owned()));
+        for wrong in ["", "Factory", "a/b", "*"] {
+            assert!(namespace(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -28,6 +28,7 @@ pub mod controller;
 pub mod db;
 pub mod desired;
 pub mod error;
+pub mod leader;
 pub mod metrics;
 pub mod monitoring;
 pub mod operator;

@@ -11,9 +11,10 @@ use tokio::{
 };
 
 use crate::{
-    args::Run,
-    controller::{self, Health, Settings},
+    args::{Election, Run},
+    controller::{self, Health, Settings, scope::Scope},
     error::chain,
+    leader::{self, End},
     metrics::Metrics,
     monitoring::Board,
     server, telemetry,
@@ -24,9 +25,10 @@ use crate::{
 /// # Errors
 /// When it cannot start: no kubeconfig, a port that is taken, a log filter that does not parse.
 pub async fn run(options: Run) -> Result<(), String> {
-    let Run { listen, concurrency, log, log_format, instance } = options;
+    let Run { listen, concurrency, log, log_format, instance, watch_namespaces, database_selector, election } = options;
     telemetry::start(&log, log_format)?;
     let client = client().await?;
+    let election = election.leader_elect.then(|| lease(election, &instance, &client)).transpose()?;
     let listener = TcpListener::bind(listen).await.map_err(|e| format!("--listen {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %address, "started");
@@ -42,14 +44,57 @@ pub async fn run(options: Run) -> Result<(), String> {
     let metrics = Metrics::default();
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
-    let board = Board::default();
-    controller::run(client, Settings { concurrency, instance }, metrics, board, health, stopping).await;
+    let scope = Scope { namespaces: watch_namespaces, databases: database_selector };
+    let settings = Settings { concurrency, instance, scope };
+    let (lead, leading) = watch::channel(election.is_none());
+    let run = controller::run(client.clone(), settings, metrics, Board::default(), health, leading, stopping);
+    match election {
+        None => run.await,
+        Some(lease) => {
+            // Told to stop when all passes have ended: the lease is renewed until then.
+            let (ended, has_ended) = watch::channel(false);
+            let mut election = tokio::spawn(leader::elect(client, lease, lead, has_ended));
+            let end = tokio::select! {
+                () = run => {
+                    ended.send_replace(true);
+                    election.await
+                }
+                end = &mut election => end,
+            };
+            match end {
+                Ok(End::Stopped) => {}
+                Ok(End::Lost(why)) => return Err(format!("{why}; this instance stops, so that two never act")),
+                Err(error) => return Err(format!("the leader election broke: {error}")),
+            }
+        }
+    }
     tracing::info!("stopped");
     // A scrape under way must not hold up the end.
     match tokio::time::timeout(Duration::from_secs(1), http).await {
         Ok(Ok(Err(error))) => Err(format!("the HTTP endpoints failed: {error}")),
         _ => Ok(()),
     }
+}
+
+/// The lease to hold while acting.
+fn lease(options: Election, instance: &str, client: &Client) -> Result<leader::Settings, String> {
+    let Election { leader_elect: _, lease_name, lease_namespace, lease_duration, renew_deadline, retry_period } =
+        options;
+    if renew_deadline >= lease_duration || retry_period >= renew_deadline {
+        return Err(format!(
+            "--retry-period {retry_period} must be less than --renew-deadline {renew_deadline}, and that less than --lease-duration {lease_duration}"
+        ));
+    }
+    let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+    Ok(leader::Settings {
+        namespace: lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
+        name: lease_name,
+        // A container that is started again in the same pod is another instance.
+        identity: format!("{instance}_{:08x}", fastrand::u32(..)),
+        duration: seconds(lease_duration),
+        renew_deadline: seconds(renew_deadline),
+        retry_period: seconds(retry_period),
+    })
 }
 
 /// A client with what kube leaves out: a bound on reads, and a name for the server's audit log and managed fields.

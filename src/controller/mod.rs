@@ -10,6 +10,7 @@ mod fleet;
 mod pass;
 mod reconcile;
 mod report;
+pub mod scope;
 mod state;
 mod stores;
 
@@ -45,6 +46,7 @@ use crate::{
 use attached::Member;
 use fleet::{Fleet, Objects};
 use report::{Note, Reporter, Voice};
+use scope::Scope;
 use state::State;
 use stores::{Stores, database_ref};
 
@@ -87,6 +89,7 @@ pub(crate) struct Context {
     states: Mutex<HashMap<ObjectRef<TimescaleDatabase>, Arc<tokio::sync::Mutex<State>>>>,
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
     filled: watch::Receiver<bool>,
+    leading: watch::Receiver<bool>,
 }
 
 impl Context {
@@ -205,6 +208,11 @@ impl Context {
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 
+    /// This instance acts. One that stands by looks at everything once it comes to lead.
+    fn is_leading(&self) -> bool {
+        *self.leading.borrow()
+    }
+
     fn state(&self, database: &TimescaleDatabase) -> Arc<tokio::sync::Mutex<State>> {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.entry(ObjectRef::from_obj(database)).or_default().clone()
@@ -239,6 +247,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// Name of this instance in events.
     pub instance: String,
+    /// What it looks after.
+    pub scope: Scope,
 }
 
 /// Runs until told to stop: watches every kind and looks after every database.
@@ -251,28 +261,38 @@ pub async fn run(
     metrics: Metrics,
     board: Board,
     health: Arc<Health>,
+    leading: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (databases, database_changes) = stores::watch::<TimescaleDatabase>(&client);
-    let (hypertables, hypertable_changes) = stores::watch::<Hypertable>(&client);
-    let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client);
-    let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client);
-    let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client);
-    let (namespaces, namespace_changes) = stores::watch_namespaces(&client);
-    let fleet = Arc::new(Fleet::default());
-    let stores =
-        Stores { databases: databases.clone(), hypertables, aggregates, compression, retention, namespaces, fleet };
+    let Settings { concurrency, instance, scope } = settings;
+    let (databases, database_changes) = stores::watch::<TimescaleDatabase>(&client, &scope);
+    let (hypertables, hypertable_changes) = stores::watch::<Hypertable>(&client, &scope);
+    let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client, &scope);
+    let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client, &scope);
+    let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client, &scope);
+    let (namespaces, namespace_changes) = stores::watch_namespaces(&client, &scope);
+    let stores = Stores {
+        databases: databases.clone(),
+        hypertables,
+        aggregates,
+        compression,
+        retention,
+        namespaces,
+        fleet: Arc::new(Fleet::default()),
+        scope: Arc::new(scope),
+    };
 
     let (wake, woken) = mpsc::unbounded_channel();
     let (filled, is_filled) = watch::channel(false);
     let context = Arc::new(Context {
         stores: stores.clone(),
-        reporter: Reporter::new(client, metrics.clone(), settings.instance),
+        reporter: Reporter::new(client, metrics.clone(), instance),
         metrics,
         board,
         states: Mutex::default(),
         wake: wake.clone(),
         filled: is_filled,
+        leading: leading.clone(),
     });
 
     let (targets_hypertable, targets_aggregate) = (stores.clone(), stores.clone());
@@ -280,7 +300,7 @@ pub async fn run(
     let databases_by_namespace = stores.clone();
     let mut stopping = stop.clone();
     let controller = Controller::for_stream(logged("TimescaleDatabase", database_changes), databases)
-        .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
+        .with_config(Config::default().concurrency(concurrency).debounce(DEBOUNCE))
         .watches_stream(logged("Hypertable", hypertable_changes), move |h| {
             targets_hypertable.databases_touched_by_target(TargetKind::Hypertable, &h.spec.database_ref, &h)
         })
@@ -303,6 +323,7 @@ pub async fn run(
         async move {
             match outcome {
                 Ok(_) => {}
+                Err(Error::ObjectNotFound(_)) if !context.is_leading() => {}
                 Err(Error::ObjectNotFound(reference)) => {
                     let database = database_ref(&reference.name, reference.namespace.as_deref().unwrap_or_default());
                     if let Err(failure) = detached::look_after(&database, &context).await {
@@ -325,6 +346,14 @@ pub async fn run(
         filled.send_replace(true);
         health.synced.store(true, Ordering::Relaxed);
         tracing::info!("every store is filled");
+        let (mut leading, at_once) = (leading.clone(), *leading.borrow());
+        if !at_once && leading.wait_for(|leading| *leading).await.is_ok() {
+            // What has come by until now was left to the leader.
+            for database in stores.everything() {
+                // Nobody listens any more only when the operator is stopping.
+                let _ = wake.send(database);
+            }
+        }
         std::future::pending::<()>().await;
     };
     let beats = async {

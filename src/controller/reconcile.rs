@@ -40,6 +40,13 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Looks after one database. Never fails: what went wrong is reported, and decides when the next pass is.
 pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) -> Result<Action, Infallible> {
     context.ready().await;
+    if !context.is_leading() {
+        return Ok(Action::await_change());
+    }
+    if !context.stores.scope.includes(&database) {
+        context.forget(&database);
+        return Ok(Action::await_change());
+    }
     let started = Instant::now();
     let namespace = database.namespace().unwrap_or_default();
     let attached = context.stores.attached(&database.name_any(), &namespace);

@@ -1,14 +1,14 @@
 //! What the watches see: one reflector store per kind, and streams of what changed.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ObjectMeta,
@@ -20,7 +20,10 @@ use kube::{
     },
 };
 
-use super::fleet::{Fleet, Objects, PolicyKey};
+use super::{
+    fleet::{Fleet, Objects, PolicyKey},
+    scope::{self, Scope},
+};
 use crate::{
     api::{
         APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
@@ -50,6 +53,8 @@ pub struct Stores {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// What is known of the policies that select their targets.
     pub fleet: Arc<Fleet>,
+    /// Which databases are looked after.
+    pub scope: Arc<Scope>,
 }
 
 /// How long the namespaces are waited for.
@@ -177,7 +182,7 @@ impl Stores {
         }
     }
 
-    /// The databases that a policy belongs to, or the key of those that belong to none.
+    /// The databases that a policy belongs to and this instance looks after, or the key of those that belong to none.
     pub fn databases_of<P: Policy>(&self, policy: &P) -> BTreeSet<DatabaseKey> {
         let namespace = policy.namespace().unwrap_or_default();
         let mut databases: BTreeSet<_> =
@@ -185,6 +190,9 @@ impl Stores {
         if databases.is_empty() {
             databases.insert((namespace, NO_DATABASE.to_owned()));
         }
+        databases.retain(|(namespace, name)| {
+            self.databases.get(&database_ref(name, namespace)).is_none_or(|database| self.scope.includes(&database))
+        });
         databases
     }
 
@@ -229,6 +237,20 @@ impl Stores {
             }
         }
         databases
+    }
+
+    /// Everything that there is to look at: every database, and the keys of what belongs to none.
+    pub fn everything(&self) -> HashSet<ObjectRef<TimescaleDatabase>> {
+        let mut all: HashSet<_> = self.databases.state().iter().map(|d| ObjectRef::from_obj(&**d)).collect();
+        for h in self.hypertables.state() {
+            all.extend(self.databases_touched_by_target(TargetKind::Hypertable, &h.spec.database_ref, &*h));
+        }
+        for a in self.aggregates.state() {
+            all.extend(self.databases_touched_by_target(TargetKind::ContinuousAggregate, &a.spec.database_ref, &*a));
+        }
+        all.extend(self.compression.state().iter().flat_map(|policy| self.databases_touched_by(&**policy)));
+        all.extend(self.retention.state().iter().flat_map(|policy| self.databases_touched_by(&**policy)));
+        all
     }
 
     /// The databases that choose by labels which namespaces they let in.
@@ -296,36 +318,61 @@ fn recorded_database(object: &TargetStatus, namespace: &str) -> DatabaseKey {
 
 /// A store of all objects of a kind, and the stream of those that changed in a way that matters: a new generation, an
 /// approval, labels, a deletion, a finalizer. Our own status writes are not among them.
-pub fn watch<K>(client: &Client) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
+pub fn watch<K>(
+    client: &Client,
+    scope: &Scope,
+) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
 where
     K: Reflected,
 {
     let (reader, writer) = reflector::store();
-    (reader, changes(Api::all(client.clone()), writer))
+    let watches = scope.apis(client).into_iter().map(events).collect();
+    let changes = changes(scope::merge(watches, reader.clone()), writer);
+    (reader, changes)
 }
 
 /// What [`watch`] needs of a kind.
 pub trait Reflected:
-    Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<K> Reflected for K where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }
 
-/// A store of the namespaces' metadata, and the stream of those whose labels changed.
+/// A store of the namespaces' metadata, and the stream of those whose labels changed. It stays empty where only some
+/// namespaces are watched: that needs no permission beyond those.
 pub fn watch_namespaces(
     client: &Client,
+    scope: &Scope,
 ) -> (
     Store<PartialObjectMeta<Namespace>>,
     impl Stream<Item = Result<PartialObjectMeta<Namespace>, watcher::Error>> + Send + 'static,
 ) {
     let (reader, writer) = reflector::store();
     let mut seen: HashMap<String, u64> = HashMap::new();
-    let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
+    let watched = if scope.namespaces.is_empty() {
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
+            .default_backoff()
+            .boxed()
+    } else {
+        stream::iter([Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)]).chain(stream::pending()).boxed()
+    };
+    let stream = watched
         .modify(|namespace| namespace.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects()
@@ -342,31 +389,35 @@ pub fn watch_namespaces(
     (reader, stream)
 }
 
-fn changes<K: Reflected>(
+fn events<K: Reflected>(
     api: Api<DeserializeGuard<K>>,
-    writer: Writer<K>,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static {
-    let mut seen: HashMap<ObjectRef<K>, u64> = HashMap::new();
+) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
     watcher(api, watcher::Config::default())
         .default_backoff()
         .filter_map(|event| futures::future::ready(event.map(readable).transpose()))
-        .reflect(writer)
-        .filter_map(move |event| {
-            let changed = match event {
-                Err(error) => Some(Err(error)),
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                    let marks = marks(&object);
-                    let before = seen.insert(ObjectRef::from_obj(&object), marks);
-                    (before != Some(marks)).then_some(Ok(object))
-                }
-                Ok(watcher::Event::Delete(object)) => {
-                    seen.remove(&ObjectRef::from_obj(&object));
-                    Some(Ok(object))
-                }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-            };
-            futures::future::ready(changed)
-        })
+}
+
+fn changes<K: Reflected>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+    writer: Writer<K>,
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static {
+    let mut seen: HashMap<ObjectRef<K>, u64> = HashMap::new();
+    events.reflect(writer).filter_map(move |event| {
+        let changed = match event {
+            Err(error) => Some(Err(error)),
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                let marks = marks(&object);
+                let before = seen.insert(ObjectRef::from_obj(&object), marks);
+                (before != Some(marks)).then_some(Ok(object))
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                seen.remove(&ObjectRef::from_obj(&object));
+                Some(Ok(object))
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+        };
+        futures::future::ready(changed)
+    })
 }
 
 /// Leaves out an object that this version cannot read, so that it does not stop all others of its kind; what was known

@@ -19,6 +19,7 @@ mod defaults;
 mod deletion;
 mod fleet;
 mod guards;
+mod high_availability;
 mod lifecycle;
 mod load;
 mod mistakes;
@@ -27,6 +28,7 @@ mod outage;
 mod peers;
 mod process;
 mod restart;
+mod scope;
 
 use std::time::{Duration, Instant};
 

@@ -37,10 +37,16 @@ impl Operator {
 
     /// The same with the permissions of whoever the kubeconfig says.
     pub async fn start_as(kubeconfig: &Path, log: &str) -> Result<Self> {
+        Self::start_with(kubeconfig, log, &[]).await
+    }
+
+    /// The same with more options.
+    pub async fn start_with(kubeconfig: &Path, log: &str, options: &[&str]) -> Result<Self> {
         let folder = Folder::new("operator")?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_timescaledb-policy-operator"));
         command
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", log])
+            .args(options)
             .env("KUBECONFIG", kubeconfig);
         let process = Guarded::start("operator", &command, folder.path())?;
         let mut operator = Self { process, address: String::new(), _folder: folder };
@@ -91,6 +97,11 @@ impl Operator {
     /// As Kubernetes ends a pod: SIGTERM, and the grace period to comply.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.signal("TERM")?;
+        self.process.wait(GRACE_PERIOD).await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.process.wait(GRACE_PERIOD).await
     }
 

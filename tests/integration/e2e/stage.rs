@@ -121,6 +121,13 @@ impl Stage {
         }
     }
 
+    /// Gives a stage of its own the operator that looks after it from now on.
+    pub fn put_operator(&mut self, started: Operator) {
+        if let Home::Own { operator, .. } = &mut self.home {
+            *operator = Some(started);
+        }
+    }
+
     /// Takes the operator of a stage of its own, to end it.
     pub fn take_operator(&mut self) -> Result<Operator> {
         match &mut self.home {
@@ -138,7 +145,12 @@ impl Stage {
 
     /// Runs kubectl with these arguments, in the namespace, and gives it this to read.
     pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let all = ["-n", &self.namespace].into_iter().chain(arguments.iter().copied());
+        self.kubectl_in(&self.namespace, arguments, input).await
+    }
+
+    /// The same in another namespace.
+    pub async fn kubectl_in(&self, namespace: &str, arguments: &[&str], input: &str) -> Result<String> {
+        let all = ["-n", namespace].into_iter().chain(arguments.iter().copied());
         let mut command = tokio::process::Command::from(self.api()?.kubectl(all));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
