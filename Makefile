@@ -11,6 +11,8 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/timescaledb-policy-operator
 
 KUBERNETES := tests/support/kubernetes/build.sh
 TIMESCALEDB := tests/support/timescaledb/install.sh
+HELM := tests/support/helm/install.sh
+CHART := charts/timescaledb-policy-operator
 # Where the tests find their servers: each script prints its folder. In the recipe, when they are there.
 WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))"
 
@@ -37,9 +39,10 @@ demo: tools ## Start both servers and the operator, apply examples/ms5 and show 
 	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
-generate: ## Write crds/ and docs/api.md from src/api
+generate: ## Write crds/, also into the chart, and docs/api.md from src/api
 	$(CARGO) run --locked --quiet -- crd --output-dir crds
 	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
+	cp crds/*.yaml $(CHART)/files/crds/
 
 .PHONY: bless
 bless: ## Rewrite the expectations in tests/scenarios
@@ -75,7 +78,7 @@ campaign: tools ## Every generated operation on every field, with its oracles (C
 	  $(CARGO) test --locked --test campaign -- --nocapture
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-dependencies lint-purity lint-links ## Formatting, clippy, dependencies, purity of the core, links
+lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart ## Formatting, clippy, dependencies, purity of the core, links, chart
 
 .PHONY: lint-format
 lint-format:
@@ -100,16 +103,23 @@ lint-purity:
 lint-links:
 	@docs/check-links.sh
 
+.PHONY: lint-chart
+lint-chart: tools-helm
+	@helm=$$($(HELM))/helm; for values in $(CHART)/ci/*.yaml; do \
+	  "$$helm" lint --strict --quiet $(CHART) -f "$$values"; \
+	  "$$helm" template lint $(CHART) --namespace lint -f "$$values" >/dev/null; \
+	done
+
 .PHONY: verify-generated
 verify-generated: ## Check that crds/ and docs/api.md are what src/api says
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds"; \
 	$(CARGO) run --locked --quiet -- crd --output-dir "$$fresh/crds"; \
 	$(CARGO) run --locked --quiet -- crd --reference > "$$fresh/api.md"; \
-	diff -r crds "$$fresh/crds" && diff docs/api.md "$$fresh/api.md" || { echo "generated files are not what src/api says: run make generate"; exit 1; }
+	diff -r crds "$$fresh/crds" && diff -r crds $(CHART)/files/crds && diff docs/api.md "$$fresh/api.md" || { echo "generated files are not what src/api says: run make generate"; exit 1; }
 
 # ---- tools
 
-.PHONY: tools tools-kubernetes tools-timescaledb
+.PHONY: tools tools-kubernetes tools-timescaledb tools-helm
 tools: tools-kubernetes tools-timescaledb ## Install the servers of the tests (the first time: some minutes)
 
 tools-kubernetes:
@@ -117,6 +127,9 @@ tools-kubernetes:
 
 tools-timescaledb:
 	@$(TIMESCALEDB) >/dev/null
+
+tools-helm:
+	@$(HELM) >/dev/null
 
 $(CARGO_DENY):
 	@echo "Installing cargo-deny $(CARGO_DENY_VERSION) (once; about 2 minutes)"
