@@ -39,10 +39,12 @@ demo: tools ## Start both servers and the operator, apply examples/ms5 and show 
 	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
-generate: ## Write crds/, also into the chart, and docs/api.md from src/api
+generate: tools-helm ## Write crds/ and docs/api.md from src/api, the chart's copies and deploy/ from them
 	$(CARGO) run --locked --quiet -- crd --output-dir crds
 	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
 	cp crds/*.yaml $(CHART)/files/crds/
+	readme=$$(charts/values-table.sh $(CHART)) && printf '%s\n' "$$readme" > $(CHART)/README.md
+	deploy/render.sh "$$($(HELM))/helm" deploy
 
 .PHONY: bless
 bless: ## Rewrite the expectations in tests/scenarios
@@ -78,7 +80,7 @@ campaign: tools ## Every generated operation on every field, with its oracles (C
 	  $(CARGO) test --locked --test campaign -- --nocapture
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart ## Formatting, clippy, dependencies, purity of the core, links, chart
+lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd ## Formatting, clippy, dependencies, purity of the core, links, chart
 
 .PHONY: lint-format
 lint-format:
@@ -110,12 +112,21 @@ lint-chart: tools-helm
 	  "$$helm" template lint $(CHART) --namespace lint -f "$$values" >/dev/null; \
 	done
 
+.PHONY: lint-argocd
+lint-argocd:
+	@cd tests/support/argocd && GOFLAGS=-mod=readonly GOWORK=off go test -count=1 ./...
+
 .PHONY: verify-generated
-verify-generated: ## Check that crds/ and docs/api.md are what src/api says
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds"; \
+verify-generated: tools-helm ## Check that what make generate writes is what its sources say
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/deploy"; \
 	$(CARGO) run --locked --quiet -- crd --output-dir "$$fresh/crds"; \
 	$(CARGO) run --locked --quiet -- crd --reference > "$$fresh/api.md"; \
-	diff -r crds "$$fresh/crds" && diff -r crds $(CHART)/files/crds && diff docs/api.md "$$fresh/api.md" || { echo "generated files are not what src/api says: run make generate"; exit 1; }
+	charts/values-table.sh $(CHART) > "$$fresh/README.md"; \
+	deploy/render.sh "$$($(HELM))/helm" "$$fresh/deploy"; \
+	diff -r crds "$$fresh/crds" && diff docs/api.md "$$fresh/api.md" && diff -r crds $(CHART)/files/crds \
+	  && diff $(CHART)/README.md "$$fresh/README.md" \
+	  && diff -r --exclude=render.sh --exclude=resource_customizations deploy "$$fresh/deploy" \
+	  || { echo "generated files are not what their sources say: run make generate"; exit 1; }
 
 # ---- tools
 
