@@ -13,6 +13,7 @@ KUBERNETES := tests/support/kubernetes/build.sh
 TIMESCALEDB := tests/support/timescaledb/install.sh
 HELM := tests/support/helm/install.sh
 CHART := charts/timescaledb-policy-operator
+PROMETHEUS := tests/support/prometheus/build.sh
 # Where the tests find their servers: each script prints its folder. In the recipe, when they are there.
 WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))"
 
@@ -80,7 +81,7 @@ campaign: tools ## Every generated operation on every field, with its oracles (C
 	  $(CARGO) test --locked --test campaign -- --nocapture
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd ## Formatting, clippy, dependencies, purity of the core, links, chart
+lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd lint-alerts ## Formatting, clippy, dependencies, purity of the core, links, chart, alerts
 
 .PHONY: lint-format
 lint-format:
@@ -116,6 +117,12 @@ lint-chart: tools-helm
 lint-argocd:
 	@cd tests/support/argocd && GOFLAGS=-mod=readonly GOWORK=off go test -count=1 ./...
 
+.PHONY: lint-alerts
+lint-alerts: tools-prometheus
+	@promtool="$$($(PROMETHEUS))/promtool"; \
+	"$$promtool" check rules --lint=all --lint-fatal charts/*/alerts/*.yaml; \
+	"$$promtool" test rules tests/alerts/*_test.yaml
+
 .PHONY: verify-generated
 verify-generated: tools-helm ## Check that what make generate writes is what its sources say
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/deploy"; \
@@ -130,7 +137,7 @@ verify-generated: tools-helm ## Check that what make generate writes is what its
 
 # ---- tools
 
-.PHONY: tools tools-kubernetes tools-timescaledb tools-helm
+.PHONY: tools tools-kubernetes tools-timescaledb tools-helm tools-prometheus
 tools: tools-kubernetes tools-timescaledb ## Install the servers of the tests (the first time: some minutes)
 
 tools-kubernetes:
@@ -141,6 +148,9 @@ tools-timescaledb:
 
 tools-helm:
 	@$(HELM) >/dev/null
+
+tools-prometheus:
+	@$(PROMETHEUS) >/dev/null
 
 $(CARGO_DENY):
 	@echo "Installing cargo-deny $(CARGO_DENY_VERSION) (once; about 2 minutes)"
