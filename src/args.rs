@@ -48,8 +48,8 @@ pub struct Run {
     pub watch_namespaces: Vec<String>,
     /// Labels of the TimescaleDatabases to look after, in kubectl's syntax (`team=a,tier in (gold,silver),!legacy`). Left
     /// out: all of them. What is attached to a database goes with it.
-    #[arg(long, env = "DATABASE_SELECTOR", default_value = "", value_parser = selector)]
-    pub database_selector: Selector,
+    #[arg(long, env = "DATABASE_SELECTOR", value_parser = selector)]
+    pub database_selector: Option<Selector>,
     /// Leader election.
     #[command(flatten)]
     pub election: Election,

@@ -44,7 +44,7 @@ pub async fn run(options: Run) -> Result<(), String> {
     let metrics = Metrics::default();
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
-    let scope = Scope { namespaces: watch_namespaces, databases: database_selector };
+    let scope = Scope { namespaces: watch_namespaces, databases: database_selector.unwrap_or_default() };
     let settings = Settings { concurrency, instance, scope };
     let (lead, leading) = watch::channel(election.is_none());
     let run = controller::run(client.clone(), settings, metrics, Board::default(), health, leading, stopping);
