@@ -1,6 +1,6 @@
 //! Command line and environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use kube::core::{Expression, Selector};
@@ -67,15 +67,24 @@ pub struct Election {
     /// Namespace of the lease: the pod's. Left out: the one that the kubeconfig names.
     #[arg(long, env = "POD_NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// How long a standby waits for a leader that says nothing, in seconds.
-    #[arg(long, env = "LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(2..=3600))]
-    pub lease_duration: u16,
-    /// How long the leader tries to renew its lease before it stops acting, in seconds; less than the duration.
-    #[arg(long, env = "RENEW_DEADLINE", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub renew_deadline: u16,
-    /// Pause between two attempts to take or renew the lease, in seconds; less than the deadline.
-    #[arg(long, env = "RETRY_PERIOD", value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub retry_period: u16,
+    /// How long a standby waits for a leader that says nothing: `15s`, `1m 30s`.
+    #[arg(long, env = "LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+    /// How long the leader tries to renew its lease before it ends; less than the duration.
+    #[arg(long, env = "RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
+    pub renew_deadline: Duration,
+    /// Pause between two attempts to take or renew the lease; less than the deadline.
+    #[arg(long, env = "RETRY_PERIOD", default_value = "2s", value_parser = duration)]
+    pub retry_period: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Result<jiff::SignedDuration, _> = text.parse();
+    let duration = parsed.ok().and_then(|duration| Duration::try_from(duration).ok());
+    let bounds = Duration::from_secs(1)..=Duration::from_hours(1);
+    duration
+        .filter(|duration| bounds.contains(duration))
+        .ok_or_else(|| format!("{text:?} is no duration from 1s to 1h; write 15s or 1m 30s"))
 }
 
 fn namespace(text: &str) -> Result<String, String> {
@@ -175,6 +184,16 @@ mod tests {
         }
         for text in ["=a", "a b", "tier within (a)", "tier in a)", "(a)", "a=b=c", "!", "a in (b", "a;b"] {
             assert!(read(text).is_err(), "{text}: {:?}", read(text));
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_kubernetes_writes_them() {
+        for (text, seconds) in [("15s", 15), ("1m", 60), ("1m30s", 90), ("1m 30s", 90), ("1h", 3600)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["15", "0s", "-5s", "2h", "1 day", ""] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 

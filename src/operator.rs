@@ -82,18 +82,17 @@ fn lease(options: Election, instance: &str, client: &Client) -> Result<leader::S
         options;
     if renew_deadline >= lease_duration || retry_period >= renew_deadline {
         return Err(format!(
-            "--retry-period {retry_period} must be less than --renew-deadline {renew_deadline}, and that less than --lease-duration {lease_duration}"
+            "--retry-period {retry_period:?} must be less than --renew-deadline {renew_deadline:?}, and that less than --lease-duration {lease_duration:?}"
         ));
     }
-    let seconds = |seconds| Duration::from_secs(u64::from(seconds));
     Ok(leader::Settings {
         namespace: lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
         name: lease_name,
         // A container that is started again in the same pod is another instance.
         identity: format!("{instance}_{:08x}", fastrand::u32(..)),
-        duration: seconds(lease_duration),
-        renew_deadline: seconds(renew_deadline),
-        retry_period: seconds(retry_period),
+        duration: lease_duration,
+        renew_deadline,
+        retry_period,
     })
 }
 

@@ -12,8 +12,8 @@ async fn instance(stage: &Stage, lease_duration: &str) -> Result<Operator> {
         ["--leader-elect", "true"],
         ["--lease-namespace", stage.namespace()],
         ["--lease-duration", lease_duration],
-        ["--renew-deadline", "2"],
-        ["--retry-period", "1"],
+        ["--renew-deadline", "2s"],
+        ["--retry-period", "1s"],
     ];
     Operator::start_with(stage.api()?.kubeconfig_path(), "info", &options.concat()).await
 }
@@ -38,9 +38,9 @@ async fn lease(stage: &Stage) -> Result<Value> {
 #[tokio::test]
 async fn a_standby_does_nothing_until_the_leader_is_killed_and_then_everything() -> Result<()> {
     let mut stage = Stage::own("killed").await?;
-    let mut leader = instance(&stage, "3").await?;
+    let mut leader = instance(&stage, "3s").await?;
     leads(&leader).await?;
-    let standby = instance(&stage, "3").await?;
+    let standby = instance(&stage, "3s").await?;
     stands_by(&standby).await?;
     let database = Database::start().await?;
     database.run(&[manifests::table("readings"), manifests::table("later")].concat()).await?;
@@ -68,9 +68,9 @@ async fn a_standby_does_nothing_until_the_leader_is_killed_and_then_everything()
 #[tokio::test]
 async fn a_leader_that_is_told_to_stop_hands_the_lease_over_at_once() -> Result<()> {
     let mut stage = Stage::own("handed-over").await?;
-    let mut leader = instance(&stage, "3600").await?;
+    let mut leader = instance(&stage, "1h").await?;
     leads(&leader).await?;
-    let standby = instance(&stage, "3600").await?;
+    let standby = instance(&stage, "1h").await?;
     stands_by(&standby).await?;
     let database = Database::start().await?;
     database.run(&manifests::table("readings")).await?;
@@ -91,7 +91,7 @@ async fn a_leader_that_is_told_to_stop_hands_the_lease_over_at_once() -> Result<
 #[tokio::test]
 async fn a_leader_whose_lease_is_taken_away_ends() -> Result<()> {
     let mut stage = Stage::own("taken-away").await?;
-    let mut leader = instance(&stage, "3").await?;
+    let mut leader = instance(&stage, "3s").await?;
     leads(&leader).await?;
     stage
         .kubectl_with(
@@ -109,7 +109,7 @@ async fn a_leader_whose_lease_is_taken_away_ends() -> Result<()> {
     let status = leader.wait().await?;
     assert_eq!(status.code(), Some(1));
     // The one that takes its place waits the lease of somebody else out.
-    let next = instance(&stage, "3").await?;
+    let next = instance(&stage, "3s").await?;
     leads(&next).await?;
     stage.put_operator(next);
     stage.end().await
@@ -133,11 +133,11 @@ async fn a_leader_that_cannot_renew_its_lease_ends() -> Result<()> {
         "--lease-namespace",
         "no-renewal",
         "--lease-duration",
-        "5",
+        "5s",
         "--renew-deadline",
-        "2",
+        "2s",
         "--retry-period",
-        "1",
+        "1s",
     ];
     let mut leader = Operator::start_with(&kubeconfig, "info", &options).await?;
     leads(&leader).await?;
@@ -145,7 +145,7 @@ async fn a_leader_that_cannot_renew_its_lease_ends() -> Result<()> {
     let status = leader.wait().await?;
     assert_eq!(status.code(), Some(1));
     stage.kubectl("delete clusterrolebinding once").await?;
-    let next = instance(&stage, "3").await?;
+    let next = instance(&stage, "3s").await?;
     leads(&next).await?;
     stage.put_operator(next);
     stage.end().await
