@@ -15,7 +15,7 @@ HELM := tests/support/helm/install.sh
 CHART := charts/timescaledb-policy-operator
 PROMETHEUS := tests/support/prometheus/build.sh
 # Where the tests find their servers: each script prints its folder. In the recipe, when they are there.
-WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))"
+WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))" HELM="$$($(HELM))"
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -138,7 +138,7 @@ verify-generated: tools-helm ## Check that what make generate writes is what its
 # ---- tools
 
 .PHONY: tools tools-kubernetes tools-timescaledb tools-helm tools-prometheus
-tools: tools-kubernetes tools-timescaledb ## Install the servers of the tests (the first time: some minutes)
+tools: tools-kubernetes tools-timescaledb tools-helm ## Install the servers of the tests (the first time: some minutes)
 
 tools-kubernetes:
 	@$(KUBERNETES) >/dev/null

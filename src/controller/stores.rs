@@ -32,6 +32,7 @@ use crate::{
         types::{DatabaseRef, TargetKind, TargetSelector},
     },
     desired::{Attached, Kind, PolicyTarget, TargetId, Targeting},
+    error::chain,
     monitoring::DatabaseKey,
     status::Reported,
 };
@@ -59,6 +60,8 @@ pub struct Stores {
 
 /// How long the namespaces are waited for.
 const NAMESPACES_WAIT: Duration = Duration::from_secs(10);
+/// Pause between two reads of the namespaces, where they are not watched.
+const NAMESPACES_PAUSE: Duration = Duration::from_mins(1);
 
 /// A policy, as far as finding its databases goes.
 pub trait Policy: Reported + Targeting {
@@ -354,8 +357,8 @@ impl<K> Reflected for K where
 {
 }
 
-/// A store of the namespaces' metadata, and the stream of those whose labels changed. It stays empty where only some
-/// namespaces are watched: that needs no permission beyond those.
+/// A store of the namespaces' metadata, and the stream of those whose labels changed. Where only some are looked after,
+/// they are read one by one, from time to time: to watch them would need the permission to see all.
 pub fn watch_namespaces(
     client: &Client,
     scope: &Scope,
@@ -370,7 +373,7 @@ pub fn watch_namespaces(
             .default_backoff()
             .boxed()
     } else {
-        stream::iter([Ok(watcher::Event::Init), Ok(watcher::Event::InitDone)]).chain(stream::pending()).boxed()
+        read_from_time_to_time(client.clone(), scope.namespaces.clone()).boxed()
     };
     let stream = watched
         .modify(|namespace| namespace.managed_fields_mut().clear())
@@ -387,6 +390,39 @@ pub fn watch_namespaces(
             futures::future::ready(changed)
         });
     (reader, stream)
+}
+
+fn read_from_time_to_time(
+    client: Client,
+    names: Vec<String>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<Namespace>>>> {
+    let rounds = stream::unfold(false, move |again| {
+        let (client, names) = (client.clone(), names.clone());
+        async move {
+            if again {
+                tokio::time::sleep(NAMESPACES_PAUSE).await;
+            }
+            let api = Api::<Namespace>::all(client);
+            let mut found = Vec::new();
+            for name in &names {
+                match api.get_metadata_opt(name).await {
+                    Ok(namespace) => found.extend(namespace),
+                    Err(error) => {
+                        let error = chain(&error);
+                        tracing::debug!(name, error, "the namespace cannot be read; nothing of its labels is known");
+                    }
+                }
+            }
+            let events: Vec<_> = if again {
+                found.into_iter().map(watcher::Event::Apply).collect()
+            } else {
+                let found = found.into_iter().map(watcher::Event::InitApply);
+                [watcher::Event::Init].into_iter().chain(found).chain([watcher::Event::InitDone]).collect()
+            };
+            Some((stream::iter(events.into_iter().map(Ok)), true))
+        }
+    });
+    rounds.flatten()
 }
 
 fn events<K: Reflected>(

@@ -109,6 +109,13 @@ impl ApiServer {
         command
     }
 
+    /// The requests of service accounts that have been answered, as `audit.k8s.io` events.
+    pub fn audit(&self) -> Result<Vec<serde_json::Value>> {
+        let log = std::fs::read_to_string(self.folder.path().join(AUDIT_LOG))?;
+        let complete = log.rfind('\n').map_or("", |end| &log[..end]);
+        complete.lines().map(|line| serde_json::from_str(line).map_err(Error::from)).collect()
+    }
+
     /// A kubeconfig of the service account, which has to exist: what it may do is what RBAC gives it.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
@@ -164,6 +171,8 @@ fn server_command(programs: &Path, folder: &Path, credentials: &Credentials, etc
         .arg(format!("--service-account-signing-key-file={}", credentials.signing_key.display()))
         .arg(format!("--service-account-key-file={}", credentials.verifying_key.display()))
         .arg("--authorization-mode=RBAC")
+        .arg(format!("--audit-policy-file={}", credentials.audit_policy.display()))
+        .arg(format!("--audit-log-path={}", folder.join(AUDIT_LOG).display()))
         // nothing makes the default service account that this plugin would ask of every pod
         .arg("--disable-admission-plugins=ServiceAccount")
         .arg("--service-cluster-ip-range=10.0.0.0/24")
@@ -174,6 +183,10 @@ fn server_command(programs: &Path, folder: &Path, credentials: &Credentials, etc
 }
 
 const CERTIFICATE: &str = "tls.crt";
+const AUDIT_LOG: &str = "audit.log";
+/// What service accounts ask for; the administrator is the test itself.
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"], "rules": [
+    {"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}"#;
 
 /// The files that the server and its clients know each other by.
 struct Credentials {
@@ -182,6 +195,7 @@ struct Credentials {
     signing_key: PathBuf,
     verifying_key: PathBuf,
     tokens: PathBuf,
+    audit_policy: PathBuf,
 }
 
 impl Credentials {
@@ -199,6 +213,7 @@ impl Credentials {
             key: write("tls.key", server.signing_key.serialize_pem())?,
             signing_key: write("service-accounts.key", accounts.serialize_pem())?,
             verifying_key: write("service-accounts.pub", accounts.public_key_pem())?,
+            audit_policy: write("audit-policy.json", AUDIT_POLICY.to_owned())?,
             tokens: write("tokens.csv", format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?,
         })
     }

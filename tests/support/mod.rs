@@ -43,3 +43,13 @@ fn run_install_script(script: &str) -> Result<PathBuf> {
 fn support_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("support")
 }
+
+/// What Helm prints, run with these arguments.
+pub async fn helm(arguments: &[&str]) -> Result<String> {
+    let program = installed("HELM", "helm/install.sh", &["helm"])?.join("helm");
+    let output = tokio::process::Command::new(program).args(arguments).output().await?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    Err(format!("helm {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr)).into())
+}

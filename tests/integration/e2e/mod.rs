@@ -13,6 +13,7 @@ mod relay;
 mod stage;
 
 mod aggregates;
+mod chart;
 mod conflicts;
 mod connections;
 mod defaults;

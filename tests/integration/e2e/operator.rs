@@ -42,12 +42,15 @@ impl Operator {
 
     /// The same with more options.
     pub async fn start_with(kubeconfig: &Path, log: &str, options: &[&str]) -> Result<Self> {
+        let always = ["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", log];
+        Self::start_exactly(kubeconfig, &[&always, options].concat(), &[]).await
+    }
+
+    /// Starts the binary with these arguments and variables, which have it listen and log as JSON.
+    pub async fn start_exactly(kubeconfig: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
         let folder = Folder::new("operator")?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_timescaledb-policy-operator"));
-        command
-            .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", log])
-            .args(options)
-            .env("KUBECONFIG", kubeconfig);
+        command.args(arguments).env("KUBECONFIG", kubeconfig).envs(variables.iter().copied());
         let process = Guarded::start("operator", &command, folder.path())?;
         let mut operator = Self { process, address: String::new(), _folder: folder };
         operator.address = eventually("the operator listens", async || {

@@ -1,0 +1,144 @@
+//! The Helm chart, installed, with the operator under exactly the permissions that it grants.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{database::Database, eventually, manifests, operator::Operator, stage::Stage};
+use crate::support::{Result, helm};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/timescaledb-policy-operator");
+
+/// What may be done: API group, resource with its subresource, verb.
+type Permissions = BTreeSet<(String, String, String)>;
+
+/// Installs what the chart renders into the namespace of the stage, and starts the operator as its Deployment does.
+async fn install(stage: &Stage, values: &[&str]) -> Result<Operator> {
+    let namespace = stage.namespace();
+    let common =
+        ["template", "release", CHART, "--namespace", namespace, "--set", "crds.enabled=false", "--skip-tests"];
+    let rendered = helm(&[&common, values].concat()).await?;
+    stage.kubectl_with(&["apply", "--server-side", "--validate=strict", "-f", "-"], &rendered).await?;
+    let deployments: Value = serde_json::from_str(&stage.kubectl("get deployments -o json").await?)?;
+    let pod = &deployments["items"][0]["spec"]["template"]["spec"];
+    let account = pod["serviceAccountName"].as_str().ok_or("no service account")?;
+    let kubeconfig = stage.api()?.service_account_kubeconfig(namespace, account).await?;
+    let arguments: Vec<_> = pod["containers"][0]["args"].as_array().into_iter().flatten().collect();
+    let arguments: Vec<_> = arguments.into_iter().filter_map(Value::as_str).collect();
+    // A port of its own for each test: everything else as it is in the pod.
+    let here: Vec<_> =
+        arguments.iter().map(|a| if a.starts_with("--listen=") { "--listen=127.0.0.1:0" } else { a }).collect();
+    assert_ne!(arguments, here, "{arguments:?}");
+    let mut variables = Vec::new();
+    for variable in pod["containers"][0]["env"].as_array().into_iter().flatten() {
+        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("metadata.name") => "release-0",
+            Some("metadata.namespace") => namespace,
+            other => return Err(format!("a variable from {other:?}").into()),
+        };
+        variables.push((variable["name"].as_str().unwrap_or_default(), value));
+    }
+    Operator::start_exactly(&kubeconfig, &here, &variables).await
+}
+
+/// What the roles of the chart grant to the operator.
+async fn granted(stage: &Stage) -> Result<Permissions> {
+    let list = format!("get clusterroles,roles -l app.kubernetes.io/instance={} -o json", stage.namespace());
+    let lists = stage.kubectl(&list).await?;
+    let roles: Value = serde_json::from_str(&lists)?;
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut permissions = Permissions::new();
+    for role in roles["items"].as_array().into_iter().flatten() {
+        // Not for the operator but for people.
+        let aggregated = role["metadata"]["labels"].to_string().contains("rbac.authorization.k8s.io/aggregate-to-");
+        for rule in role["rules"].as_array().into_iter().flatten().filter(|_| !aggregated) {
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    let of = |verb| (group.clone(), resource.clone(), verb);
+                    permissions.extend(texts(&rule["verbs"]).into_iter().map(of));
+                }
+            }
+        }
+    }
+    Ok(permissions)
+}
+
+/// What the operator asked for, and what of it was refused.
+fn used(stage: &Stage, namespace: &str) -> Result<(Permissions, Permissions)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (mut allowed, mut refused) = (Permissions::new(), Permissions::new());
+    for event in stage.api()?.audit()? {
+        let mine = format!("system:serviceaccount:{namespace}:");
+        let object = &event["objectRef"];
+        if !text(&event["user"]["username"]).starts_with(&mine) || object.is_null() {
+            continue;
+        }
+        let resource = match object["subresource"].as_str() {
+            Some(subresource) => format!("{}/{subresource}", text(&object["resource"])),
+            None => text(&object["resource"]),
+        };
+        let permission = (text(&object["apiGroup"]), resource, text(&event["verb"]));
+        let allow = event["annotations"]["authorization.k8s.io/decision"] == "allow";
+        (if allow { &mut allowed } else { &mut refused }).insert(permission);
+    }
+    Ok((allowed, refused))
+}
+
+/// Everything that makes the operator ask the API server for something.
+async fn work(stage: &Stage, database: &Database) -> Result<()> {
+    stage.secret(database).await?;
+    let refresh = "deletionPolicy: Delete, refreshPolicy: {startOffset: 3 days, schedule: {interval: 1 hour}}";
+    let all = [
+        manifests::database("plant", ""),
+        manifests::hypertable("readings", "chunkInterval: 1 day, migrateData: true"),
+        manifests::labelled("raw", &manifests::hypertable("own", "")),
+        manifests::retention("readings", "dropAfter: 300 days"),
+        manifests::fleet("RetentionPolicy", "fleet", "raw", "dropAfter: 400 days"),
+        manifests::fleet("CompressionPolicy", "fleet", "raw", "compressAfter: 300 days"),
+        manifests::aggregate("hourly", "readings", "1 hour", refresh),
+    ];
+    stage.apply(&all).await?;
+    stage
+        .ready("hypertable/readings hypertable/own retentionpolicy/readings retentionpolicy/fleet compressionpolicy/fleet continuousaggregate/hourly")
+        .await?;
+    stage.delete(&all[3..]).await?;
+    let orphan = r#"{"deletionPolicy": "Orphan"}"#;
+    stage.patch("timescaledatabase/plant", orphan).await?;
+    stage.delete(&all[..3]).await
+}
+
+#[tokio::test]
+async fn the_chart_grants_the_operator_what_it_uses_and_no_more() -> Result<()> {
+    used_is_granted("chart", &[]).await
+}
+
+#[tokio::test]
+async fn the_chart_for_some_namespaces_grants_nothing_outside_of_them() -> Result<()> {
+    used_is_granted("chart-of-some", &["--set", "watchNamespaces={chart-of-some}"]).await
+}
+
+async fn used_is_granted(namespace: &str, values: &[&str]) -> Result<()> {
+    let mut stage = Stage::own(namespace).await?;
+    let operator = install(&stage, values).await?;
+    let database = Database::start().await?;
+    database.run(&[manifests::table_of_days("readings", 3), manifests::table("own")].concat()).await?;
+    work(&stage, &database).await?;
+    let granted = granted(&stage).await?;
+    // The answer to a request may be there before its line in the log is; a watch is logged when it ends.
+    stage.put_operator(operator);
+    assert!(stage.take_operator()?.terminate().await?.success());
+    let mut last = (Permissions::new(), Permissions::new());
+    let same = eventually("every permission is used", async || {
+        last = used(&stage, stage.namespace())?;
+        Ok((last.0 == granted).then_some(()))
+    })
+    .await;
+    assert_eq!(last.1, Permissions::new(), "refused");
+    assert_eq!(last.0, granted, "used (left) and granted (right): {same:?}");
+    let operator = install(&stage, values).await?;
+    stage.put_operator(operator);
+    stage.end().await?;
+    database.end().await
+}
