@@ -40,9 +40,10 @@ demo: tools ## Start both servers and the operator, apply examples/ms5 and show 
 	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
-generate: tools-helm ## Write crds/ and docs/api.md from src/api, the chart's copies and deploy/ from them
+generate: tools-helm ## Write crds/, docs/api.md and docs/metrics.md from the sources, the chart's copies and deploy/ from them
 	$(CARGO) run --locked --quiet -- crd --output-dir crds
 	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
+	$(CARGO) run --locked --quiet -- metrics > docs/metrics.md
 	cp crds/*.yaml $(CHART)/files/crds/
 	readme=$$(charts/values-table.sh $(CHART)) && printf '%s\n' "$$readme" > $(CHART)/README.md
 	deploy/render.sh "$$($(HELM))/helm" deploy
@@ -128,9 +129,11 @@ verify-generated: tools-helm ## Check that what make generate writes is what its
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; mkdir "$$fresh/crds" "$$fresh/deploy"; \
 	$(CARGO) run --locked --quiet -- crd --output-dir "$$fresh/crds"; \
 	$(CARGO) run --locked --quiet -- crd --reference > "$$fresh/api.md"; \
+	$(CARGO) run --locked --quiet -- metrics > "$$fresh/metrics.md"; \
 	charts/values-table.sh $(CHART) > "$$fresh/README.md"; \
 	deploy/render.sh "$$($(HELM))/helm" "$$fresh/deploy"; \
 	diff -r crds "$$fresh/crds" && diff docs/api.md "$$fresh/api.md" && diff -r crds $(CHART)/files/crds \
+	  && diff docs/metrics.md "$$fresh/metrics.md" \
 	  && diff $(CHART)/README.md "$$fresh/README.md" \
 	  && diff -r --exclude=render.sh --exclude=resource_customizations deploy "$$fresh/deploy" \
 	  || { echo "generated files are not what their sources say: run make generate"; exit 1; }

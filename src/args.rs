@@ -23,6 +23,9 @@ pub enum Command {
     Run(Run),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(Crd),
+    /// Print a reference of all metrics in Markdown.
+    #[command(hide = true)]
+    Metrics,
 }
 
 /// Options of `run`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use timescaledb_policy_operator::{
     args::{Arguments, Command},
-    cli, operator,
+    cli, metrics, operator,
 };
 
 #[tokio::main]
@@ -14,6 +14,10 @@ async fn main() -> ExitCode {
     let result = match command {
         Command::Run(options) => operator::run(options).await,
         Command::Crd(options) => cli::crd(&options),
+        Command::Metrics => {
+            print!("{}", metrics::reference());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

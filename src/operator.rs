@@ -41,13 +41,21 @@ pub async fn run(options: Run) -> Result<(), String> {
         stop.send_replace(true);
     });
 
-    let metrics = Metrics::default();
+    let board = Board::default();
+    let metrics = Metrics::new(board.clone());
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
     let scope = Scope { namespaces: watch_namespaces, databases: database_selector.unwrap_or_default() };
     let settings = Settings { concurrency, instance, scope };
     let (lead, leading) = watch::channel(election.is_none());
-    let run = controller::run(client.clone(), settings, metrics, Board::default(), health, leading, stopping);
+    let (gauge, mut leads) = (metrics.clone(), leading.clone());
+    tokio::spawn(async move {
+        // An error means that this instance stops without ever having acted.
+        if leads.wait_for(|leads| *leads).await.is_ok() {
+            gauge.leads();
+        }
+    });
+    let run = controller::run(client.clone(), settings, metrics, board, health, leading, stopping);
     match election {
         None => run.await,
         Some(lease) => {

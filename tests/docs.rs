@@ -17,7 +17,7 @@ use timescaledb_policy_operator::{
     },
     args::Arguments,
     error::{Class, Failure},
-    metrics::{ApiWrite, Metrics, Reasons},
+    metrics::{self, ApiWrite, Metrics},
 };
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -89,33 +89,24 @@ fn every_metric_is_documented_and_no_other() -> Result {
     metrics.pass(Some(&failure), Duration::ZERO);
     metrics.step("add_policy", Some(&failure));
     metrics.drift("Hypertable");
-    metrics.resources("factory", "ms5", Reasons::from([(("Hypertable", "InSync"), 1)]));
+    metrics.drift_corrected("Hypertable");
     metrics.error(&failure);
     metrics.api_write("Hypertable", ApiWrite::Status);
-    let text = metrics.text();
 
-    let mut names = BTreeSet::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        if let (Some("#"), Some("TYPE"), Some(name), Some(kind)) =
-            (words.next(), words.next(), words.next(), words.next())
-        {
-            let suffix = match kind {
-                "counter" => "_total",
-                "info" => "_info",
-                _ => "",
-            };
-            names.insert(format!("{name}{suffix}"));
-        }
+    let mut scraped = BTreeSet::new();
+    for line in metrics.text().lines() {
+        let Some(("TYPE", of)) = line.strip_prefix("# ").and_then(|line| line.split_once(' ')) else { continue };
+        let (name, kind) = of.split_once(' ').expect("a name and a type");
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(scraped.insert(format!("{name}{suffix} {kind}")), "{name} is there twice");
     }
-    let registered = read("src/metrics.rs")?.matches("registry.register").count();
-    assert_eq!(names.len(), registered, "a metric that this test does not count up: {names:?}");
-
-    let page = read("docs/operate.md")?;
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `timescaledb_policy_operator_"));
-    let documented: BTreeSet<_> =
-        rows.map(|row| format!("timescaledb_policy_operator_{}", row.split('`').next().unwrap_or_default())).collect();
-    assert_eq!(documented, names, "docs/operate.md (left) and Metrics (right)");
+    let described = metrics::descriptions().map(|d| format!("{} {}", d.full_name(), d.kind.as_str()));
+    assert_eq!(scraped, described.collect::<BTreeSet<_>>(), "/metrics (left) and its descriptions (right)");
+    assert_eq!(read("docs/metrics.md")?, metrics::reference(), "docs/metrics.md: run make generate");
     Ok(())
 }
 

@@ -661,6 +661,14 @@ pub struct Job {
     pub statistics: JobStatistics,
 }
 
+impl Job {
+    /// Whether the policy is meant to act. One that TimescaleDB took off the schedule itself is; one that somebody paused is
+    /// not.
+    pub const fn is_in_force(&self) -> bool {
+        self.scheduled || self.gave_up
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

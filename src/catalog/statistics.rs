@@ -122,8 +122,19 @@ pub struct TableStatistics {
     pub chunks_to_compress: Option<i64>,
     /// Chunks that the retention policy in force drops at its next run. Absent without one.
     pub chunks_to_drop: Option<i64>,
-    /// Of a continuous aggregate by time: up to where it is materialised.
+    /// Of a continuous aggregate by time: where its newest materialised bucket ends.
     pub watermark: Option<Timestamp>,
-    /// Of a continuous aggregate: ranges written to since they were materialised, which the next refresh does again.
+    /// Of a continuous aggregate by time: up to where it was refreshed. After the watermark where there were no rows.
+    pub refreshed_to: Option<Timestamp>,
+    /// Of a continuous aggregate: ranges written to since they were materialised, which refreshes of them do again.
     pub invalidations: Option<i64>,
+}
+
+impl TableStatistics {
+    /// How many times smaller compression made what is compressed. Absent where nothing is.
+    pub fn compression_ratio(&self) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss, reason = "bytes, shown with a few digits")]
+        let (before, after) = (self.before_compression_bytes as f64, self.after_compression_bytes as f64);
+        (after > 0.0).then(|| before / after)
+    }
 }

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 
 use super::{
     attached::{CONCURRENT_WRITES, Member},
-    pass::Pass,
+    pass::{Findings, Pass},
     report::Note,
     state::Ended,
 };
@@ -19,7 +19,7 @@ use crate::{
     db::Session,
     desired::{ClaimId, Desired, Intent, ResourceId},
     error::{self, Class, Failure},
-    plan::step::{self, Step},
+    plan::step::{self, Plan, Step, Verdict},
     sql,
 };
 
@@ -239,6 +239,32 @@ impl Pass<'_> {
         }
     }
 
+    /// Counts what is found to have drifted, once each until it is in sync again.
+    pub(super) fn find_drift(&mut self, plan: &Plan) {
+        for (claim, verdict) in &plan.verdicts {
+            let differs = matches!(verdict, Verdict::Pending | Verdict::NeedsApproval(_) | Verdict::Drifted(_));
+            if differs && self.has_drifted(claim) && self.state.drifted.insert(claim.clone()) {
+                self.context.metrics.drift(claim.resource.kind.as_str());
+            }
+        }
+    }
+
+    /// Counts what has drifted and is in sync again because of this operator.
+    pub(super) fn count_corrected(&mut self) {
+        let Findings { verdicts, notes, .. } = &self.findings;
+        let metrics = &self.context.metrics;
+        self.state.drifted.retain(|claim| match verdicts.get(claim) {
+            Some(Verdict::InSync) => {
+                if notes.contains_key(claim) {
+                    metrics.drift_corrected(claim.resource.kind.as_str());
+                }
+                false
+            }
+            Some(Verdict::Rejected(_) | Verdict::Overridden(_) | Verdict::Released) | None => false,
+            Some(_) => true,
+        });
+    }
+
     /// One event for all steps of a claim: what changed, with the SQL.
     fn note_applied(&mut self, step: &Step, extension: &Extension, drifted: bool) {
         let reason = match self.members.get(&step.claim.resource) {
@@ -254,9 +280,6 @@ impl Pass<'_> {
                 note.get_mut().text.push_str(&text);
             }
             Entry::Vacant(note) => {
-                if drifted {
-                    self.context.metrics.drift(step.claim.resource.kind.as_str());
-                }
                 note.insert(Note { reason, text });
             }
         }

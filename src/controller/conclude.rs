@@ -14,8 +14,7 @@ use crate::{
     catalog::Server,
     desired::{ClaimId, Kind, TargetId},
     error::{Class, Failure},
-    metrics::Reasons,
-    monitoring::snapshot::Observation,
+    monitoring::snapshot::{Observation, Reasons},
     plan::{self, step::Verdict},
     status::{Observed, Outcome, Summary, summarize, summarize_selected},
 };
@@ -104,7 +103,6 @@ impl Pass<'_> {
 
     /// Leaves what was seen in this pass for metrics and the monitoring API.
     fn publish(&self, reasons: Reasons, failure: Option<Failure>) {
-        self.context.metrics.resources(&self.namespace, &self.database.name_any(), reasons.clone());
         let observation = self.findings.catalog.as_ref().map(|catalog| {
             let (jobs, tables) = (BTreeMap::new(), BTreeMap::new());
             Arc::new(Observation { at: Timestamp::now(), catalog: catalog.clone(), jobs, tables })

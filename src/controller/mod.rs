@@ -39,7 +39,7 @@ use crate::{
     api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase, types::TargetKind},
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
-    metrics::{Metrics, Reasons},
+    metrics::Metrics,
     monitoring::{Board, DatabaseKey},
     status::{Observed, Outcome, Selection, Summary, summarize_selected},
 };
@@ -225,7 +225,6 @@ impl Context {
     /// Closes the connections to a database that is not looked after any more.
     fn forget_ref(&self, database: &ObjectRef<TimescaleDatabase>) {
         let namespace = database.namespace.as_deref().unwrap_or_default();
-        self.metrics.resources(namespace, &database.name, Reasons::new());
         self.board.forget(&(namespace.to_owned(), database.name.clone()));
         self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(database);
     }

@@ -48,6 +48,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
         return Ok(Action::await_change());
     }
     let started = Instant::now();
+    let _running = context.metrics.pass_begins();
     let namespace = database.namespace().unwrap_or_default();
     let attached = context.stores.attached(&database.name_any(), &namespace);
     let state = context.state(&database);
@@ -139,6 +140,7 @@ impl Pass<'_> {
         for round in 1.. {
             let catalog = session.observe(&with_indexes).await?;
             let plan = self.plan(desired, &rules, &catalog, session).await?;
+            self.find_drift(&plan);
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
             let applied = match &catalog.server.extension {
@@ -147,6 +149,7 @@ impl Pass<'_> {
             };
             if !applied {
                 self.conclude(plan, catalog);
+                self.count_corrected();
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! What is kept of a database between passes: a session, answers, pauses. Never what the database looks like.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use crate::{
     db::{Session, credentials::Endpoint},
     desired::ClaimId,
     error::Failure,
-    metrics::Metrics,
+    metrics::{GaugeGuard, Metrics},
     monitoring::snapshot::Reading,
     plan::step::Step,
 };
@@ -28,6 +28,8 @@ pub struct State {
     pub reading: Option<(Instant, Arc<Reading>)>,
     /// Claims whose steps failed, with the time before which they are not tried again.
     pub pauses: BTreeMap<ClaimId, Pause>,
+    /// Claims that were found to have drifted and are not in sync again.
+    pub drifted: BTreeSet<ClaimId>,
     /// Passes in a row that could not observe or report.
     pub failures: u32,
     running: BTreeMap<ClaimId, Running>,
@@ -135,7 +137,7 @@ impl State {
         let what = steps.iter().map(|step| step.change.as_str()).collect::<Vec<_>>().join("; ");
         let id = claim.clone();
         let task = tokio::spawn(async move {
-            let _gauge = GaugeGuard::new(&metrics);
+            let _gauge = GaugeGuard::new(&metrics.long_steps);
             let mut applied = Vec::new();
             let failure = carry_out(steps, &endpoint, &extension, &metrics, &mut applied).await.err();
             lock(&ended).push(Ended { claim, applied, extension, drifted, failure });
@@ -178,19 +180,4 @@ async fn carry_out(
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while the list was locked leaves it whole: it is only ever pushed to and taken.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct GaugeGuard(Metrics);
-
-impl GaugeGuard {
-    fn new(metrics: &Metrics) -> Self {
-        metrics.long_steps.inc();
-        Self(metrics.clone())
-    }
-}
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.0.long_steps.dec();
-    }
 }

@@ -3,6 +3,8 @@
 
 mod board;
 pub mod job_health;
+pub mod lag;
+pub mod schedule;
 pub mod snapshot;
 pub mod table_health;
 

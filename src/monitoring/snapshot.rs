@@ -12,8 +12,10 @@ use crate::{
         statistics::{JobError, Statistics},
     },
     error::Failure,
-    metrics::Reasons,
 };
+
+/// How many resources of a kind give a reason.
+pub type Reasons = BTreeMap<(&'static str, &'static str), i64>;
 
 /// What was last seen of one database. What is absent was not seen yet; what is there may be old, and says of when it is.
 #[derive(Clone, Debug, Default)]
