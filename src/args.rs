@@ -20,7 +20,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator against the cluster of the kubeconfig or the pod.
-    Run(Run),
+    Run(Box<Run>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(Crd),
     /// Print a reference of all metrics in Markdown.

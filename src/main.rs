@@ -12,7 +12,7 @@ use timescaledb_policy_operator::{
 async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let result = match command {
-        Command::Run(options) => operator::run(options).await,
+        Command::Run(options) => operator::run(*options).await,
         Command::Crd(options) => cli::crd(&options),
         Command::Metrics => {
             print!("{}", metrics::reference());

@@ -346,9 +346,10 @@ pub async fn run(
         health.synced.store(true, Ordering::Relaxed);
         tracing::info!("every store is filled");
         let (mut leading, at_once) = (leading.clone(), *leading.borrow());
-        if !at_once && leading.wait_for(|leading| *leading).await.is_ok() {
-            // What has come by until now was left to the leader.
-            for database in stores.everything() {
+        if leading.wait_for(|leading| *leading).await.is_ok() {
+            context.metrics.leads();
+            // What has come by until now was left to the leader, where there was one.
+            for database in stores.everything().into_iter().filter(|_| !at_once) {
                 // Nobody listens any more only when the operator is stopping.
                 let _ = wake.send(database);
             }

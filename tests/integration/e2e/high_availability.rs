@@ -47,7 +47,8 @@ async fn a_standby_does_nothing_until_the_leader_is_killed_and_then_everything()
     stage.manage(&database, &[manifests::hypertable("readings", "chunkInterval: 1 day")]).await?;
     leader.passes(2).await?;
     let idle = standby.metrics().await?;
-    for metric in ["passes_total", "api_writes_total", "statements_total", "connections"] {
+    assert_eq!(leader.metrics().await?.sum("leader", ""), 1.0);
+    for metric in ["leader", "passes_total", "api_writes_total", "statements_total", "connections"] {
         assert_eq!(idle.sum(metric, ""), 0.0, "{metric}");
     }
 
