@@ -40,13 +40,14 @@ demo: tools ## Start both servers and the operator, apply examples/ms5 and show 
 	$(WITH_TOOLS) $(CARGO) run --locked --quiet --example ms5
 
 .PHONY: generate
-generate: tools-helm ## Write crds/, docs/api.md and docs/metrics.md from the sources, the chart's copies and deploy/ from them
+generate: tools-helm ## Write crds/, docs/api.md and docs/metrics.md from the sources, the chart's copies, dashboards and deploy/ from them
 	$(CARGO) run --locked --quiet -- crd --output-dir crds
 	$(CARGO) run --locked --quiet -- crd --reference > docs/api.md
 	$(CARGO) run --locked --quiet -- metrics > docs/metrics.md
 	cp crds/*.yaml $(CHART)/files/crds/
 	readme=$$(charts/values-table.sh $(CHART)) && printf '%s\n' "$$readme" > $(CHART)/README.md
 	deploy/render.sh "$$($(HELM))/helm" deploy
+	charts/dashboards.mjs
 
 .PHONY: bless
 bless: ## Rewrite the expectations in tests/scenarios
@@ -82,7 +83,7 @@ campaign: tools ## Every generated operation on every field, with its oracles (C
 	  $(CARGO) test --locked --test campaign -- --nocapture
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd lint-alerts ## Formatting, clippy, dependencies, purity of the core, links, chart, alerts
+lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd lint-alerts ## Formatting, clippy, dependencies, purity of the core, links, chart, alerts, dashboards
 
 .PHONY: lint-format
 lint-format:
@@ -122,7 +123,9 @@ lint-argocd:
 lint-alerts: tools-prometheus
 	@promtool="$$($(PROMETHEUS))/promtool"; \
 	"$$promtool" check rules --lint=all --lint-fatal charts/*/alerts/*.yaml; \
-	"$$promtool" test rules tests/alerts/*_test.yaml
+	"$$promtool" test rules tests/alerts/*_test.yaml; \
+	charts/dashboards.mjs --check; \
+	charts/dashboards.mjs --rules | "$$promtool" check rules
 
 .PHONY: verify-generated
 verify-generated: tools-helm ## Check that what make generate writes is what its sources say
