@@ -18,6 +18,7 @@ pub struct Arguments {
 
 /// What the binary does.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Command {
     /// Run the operator against the cluster of the kubeconfig or the pod.
     Run(Box<Run>),
@@ -34,6 +35,9 @@ pub struct Run {
     /// Address of the probes (`/livez`, `/readyz`) and of `/metrics`. Port 0 takes a free one, which is logged.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// The monitoring API.
+    #[command(flatten)]
+    pub monitoring: MonitoringApi,
     /// Databases looked after at the same time.
     #[arg(long, env = "CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
@@ -56,6 +60,20 @@ pub struct Run {
     /// Leader election.
     #[command(flatten)]
     pub election: Election,
+}
+
+/// Options of the monitoring API.
+#[derive(Debug, Args)]
+pub struct MonitoringApi {
+    /// Address of the monitoring API (`/api/v1/monitoring/…`), which asks for tokens of the cluster. Left out: there is none.
+    #[arg(long, env = "MONITORING_LISTEN")]
+    pub monitoring_listen: Option<SocketAddr>,
+    /// Certificate chain of the monitoring API, in PEM; read again when it changes. Left out: clear text.
+    #[arg(long, env = "MONITORING_TLS_CERT_FILE", requires_all = ["monitoring_tls_key_file", "monitoring_listen"])]
+    pub monitoring_tls_cert_file: Option<PathBuf>,
+    /// Key of the certificate, in PEM.
+    #[arg(long, env = "MONITORING_TLS_KEY_FILE", requires_all = ["monitoring_tls_cert_file", "monitoring_listen"])]
+    pub monitoring_tls_key_file: Option<PathBuf>,
 }
 
 /// Options of the leader election.

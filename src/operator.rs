@@ -17,7 +17,8 @@ use crate::{
     leader::{self, End},
     metrics::Metrics,
     monitoring::Board,
-    server, telemetry,
+    server::{self, monitoring},
+    telemetry,
 };
 
 /// Runs the operator until SIGTERM or SIGINT.
@@ -25,12 +26,23 @@ use crate::{
 /// # Errors
 /// When it cannot start: no kubeconfig, a port that is taken, a log filter that does not parse.
 pub async fn run(options: Run) -> Result<(), String> {
-    let Run { listen, concurrency, log, log_format, instance, watch_namespaces, database_selector, election } = options;
+    let Run {
+        listen,
+        monitoring,
+        concurrency,
+        log,
+        log_format,
+        instance,
+        watch_namespaces,
+        database_selector,
+        election,
+    } = options;
     telemetry::start(&log, log_format)?;
     let client = client().await?;
     let election = election.leader_elect.then(|| lease(election, &instance, &client)).transpose()?;
     let listener = TcpListener::bind(listen).await.map_err(|e| format!("--listen {listen}: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let api = monitoring::Api::open(monitoring).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %address, "started");
 
     let (stop, stopping) = watch::channel(false);
@@ -48,12 +60,9 @@ pub async fn run(options: Run) -> Result<(), String> {
     let scope = Scope { namespaces: watch_namespaces, databases: database_selector.unwrap_or_default() };
     let settings = Settings { concurrency, instance, scope };
     let (lead, leading) = watch::channel(election.is_none());
-    let (gauge, mut leads) = (metrics.clone(), leading.clone());
-    tokio::spawn(async move {
-        // An error means that this instance stops without ever having acted.
-        if leads.wait_for(|leads| *leads).await.is_ok() {
-            gauge.leads();
-        }
+    let api = api.map(|api| {
+        let (client, board, health) = (client.clone(), board.clone(), health.clone());
+        tokio::spawn(api.serve(client, board, health, leading.clone(), stopping.clone()))
     });
     let run = controller::run(client.clone(), settings, metrics, board, health, leading, stopping);
     match election {
@@ -77,11 +86,13 @@ pub async fn run(options: Run) -> Result<(), String> {
         }
     }
     tracing::info!("stopped");
-    // A scrape under way must not hold up the end.
-    match tokio::time::timeout(Duration::from_secs(1), http).await {
-        Ok(Ok(Err(error))) => Err(format!("the HTTP endpoints failed: {error}")),
-        _ => Ok(()),
+    for served in [Some(http), api].into_iter().flatten() {
+        // A scrape under way must not hold up the end.
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), served).await {
+            return Err(format!("the HTTP endpoints failed: {error}"));
+        }
     }
+    Ok(())
 }
 
 /// The lease to hold while acting.

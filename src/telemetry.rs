@@ -18,13 +18,16 @@ pub enum LogFormat {
 /// runtime repeats what the controller says of a watch, and the driver the server's notices.
 const LEFT_OUT: [&str; 3] = ["kube_client=error", "kube_runtime=error", "tokio_postgres=warn"];
 
+/// What is logged whatever the filter: who has read what from the monitoring API.
+const ALWAYS: &str = "audit=info";
+
 /// Starts logging with a filter in `tracing`'s syntax, for example `info,timescaledb_policy_operator=debug`.
 ///
 /// # Errors
 /// When the filter does not parse.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     let mut filter = EnvFilter::try_new(filter).map_err(|e| format!("--log {filter}: {e}"))?;
-    for directive in LEFT_OUT {
+    for directive in LEFT_OUT.into_iter().chain([ALWAYS]) {
         filter = filter.add_directive(directive.parse().map_err(|e| format!("{directive}: {e}"))?);
     }
     let registry = tracing_subscriber::registry().with(filter);

@@ -114,6 +114,8 @@ impl Pass<'_> {
             snapshot.reading_failure.clone_from(&self.findings.reading_failure);
             snapshot.failure = failure;
             snapshot.reasons = reasons;
+            snapshot.connections = self.state.connections();
+            snapshot.managed = Some(self.managed.clone());
             snapshot.max_connections = self.database.spec.max_connections.unsigned_abs();
         });
     }

@@ -13,7 +13,7 @@ use crate::{
     catalog::Catalog,
     desired::{ClaimId, Pace, ResourceId},
     error::Failure,
-    monitoring::DatabaseKey,
+    monitoring::{DatabaseKey, snapshot::Managed},
     plan::step::Verdict,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Pass<'a> {
     pub(super) database: &'a TimescaleDatabase,
     pub(super) namespace: String,
     pub(super) pace: Pace,
+    /// The database's resource and those attached to it, as readers see them.
+    pub(super) managed: Arc<Managed>,
     pub(super) members: BTreeMap<ResourceId, Member>,
     /// The database's resource holds our finalizer.
     pub(super) held: bool,

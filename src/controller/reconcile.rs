@@ -21,7 +21,7 @@ use crate::{
     db::Session,
     desired::{self, Attached, Desired, Intent, Rules},
     error::{self, Class, Failure},
-    monitoring::snapshot::Reading,
+    monitoring::snapshot::{Managed, Reading},
     plan::{
         self,
         step::{Plan, Step},
@@ -56,19 +56,22 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     let pace = desired::pace(&database);
     let resync = pace.clone().unwrap_or_default().resync;
 
+    let managed = Arc::new(Managed { database: database.clone(), attached });
+    let attached = &managed.attached;
     let mut pass = Pass {
         namespace: namespace.clone(),
         pace: pace.clone().unwrap_or_default(),
-        members: members(&attached, &database.name_any(), &namespace),
+        members: members(attached, &database.name_any(), &namespace),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
         confirmed: BTreeSet::new(),
         database: &database,
+        managed: managed.clone(),
         state: &mut state,
         context: &context,
         findings: Findings::default(),
     };
     let result = match pace {
-        Ok(_) => pass.run(&attached).await,
+        Ok(_) => pass.run(attached).await,
         Err(invalid) => pass.give_up(Failure::new(Class::User, invalid.reason, invalid.message)).await,
     };
 

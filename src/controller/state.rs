@@ -113,6 +113,12 @@ impl State {
         self.running.iter().map(|(id, running)| (id.clone(), running.what.clone())).collect()
     }
 
+    /// Connections open to the database: the session, and one for each long step.
+    pub fn connections(&self) -> u32 {
+        let long_steps = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        u32::from(self.open_session().is_some()).saturating_add(long_steps)
+    }
+
     /// What has ended since this was asked last.
     pub fn take_ended(&mut self) -> Vec<Ended> {
         let ended = std::mem::take(&mut *lock(&self.ended));

@@ -5,6 +5,7 @@ mod board;
 pub mod job_health;
 pub mod lag;
 pub mod schedule;
+pub mod settings;
 pub mod snapshot;
 pub mod table_health;
 

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::{job_health::JobHealth, table_health::TableHealth};
 use crate::{
-    api::types::Relation,
+    api::{TimescaleDatabase, types::Relation},
     catalog::{
         Catalog,
         statistics::{JobError, Statistics},
     },
+    desired::Attached,
     error::Failure,
 };
 
@@ -32,6 +33,19 @@ pub struct Snapshot {
     pub reasons: Reasons,
     /// Connections the operator may hold to the database (`maxConnections`).
     pub max_connections: u32,
+    /// Connections it held when the last pass ended: the session, and one for each long step.
+    pub connections: u32,
+    /// What the last pass went by.
+    pub managed: Option<Arc<Managed>>,
+}
+
+/// The resources that a pass goes by.
+#[derive(Clone, Debug)]
+pub struct Managed {
+    /// The database's own.
+    pub database: Arc<TimescaleDatabase>,
+    /// Those attached to it.
+    pub attached: Attached,
 }
 
 /// One observation of the catalog.

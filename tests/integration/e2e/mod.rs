@@ -24,6 +24,7 @@ mod high_availability;
 mod lifecycle;
 mod load;
 mod mistakes;
+mod monitoring_api;
 mod namespaces;
 mod outage;
 mod peers;

@@ -114,6 +114,15 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts the operator of a stage of its own with more options.
+    pub async fn start_operator_with(&mut self, options: &[&str]) -> Result<()> {
+        let started = Operator::start_with(self.home.api()?.kubeconfig_path(), "info", options).await?;
+        if let Home::Own { operator, .. } = &mut self.home {
+            *operator = Some(started);
+        }
+        Ok(())
+    }
+
     pub fn operator(&self) -> Result<&Operator> {
         match &self.home {
             Home::Shared(shared) => Ok(&shared.operator),

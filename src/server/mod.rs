@@ -1,4 +1,6 @@
-//! The operator's own HTTP endpoints: probes and metrics.
+//! The operator's own HTTP endpoints: probes and metrics here, the monitoring API on a port of its own.
+
+pub mod monitoring;
 
 use std::sync::Arc;
 
