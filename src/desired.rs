@@ -201,6 +201,23 @@ pub enum Target {
     Retention(RetentionTarget),
 }
 
+impl Target {
+    /// The kind of job that it has, and on what.
+    pub const fn job(&self) -> Option<(PolicyKind, &Relation)> {
+        match self {
+            Self::Hypertable(HypertableTarget { relation, reorder: Some(_), .. }) => {
+                Some((PolicyKind::Reorder, relation))
+            }
+            Self::Aggregate(AggregateTarget { relation, refresh: Some(_), .. }) => {
+                Some((PolicyKind::Refresh, relation))
+            }
+            Self::Compression(target) => Some((PolicyKind::Compression, &target.on.relation)),
+            Self::Retention(target) => Some((PolicyKind::Retention, &target.on.relation)),
+            Self::Hypertable(_) | Self::Aggregate(_) => None,
+        }
+    }
+}
+
 /// A hypertable as wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HypertableTarget {

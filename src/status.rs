@@ -1,6 +1,6 @@
 //! What became of a claim → what its resource says. Pure: the clock is an argument.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -17,17 +17,21 @@ use crate::{
         continuous_aggregate::ContinuousAggregateStatus,
         hypertable::HypertableStatus,
         retention_policy::RetentionPolicyStatus,
-        status::{ConditionType, PendingPlan, Reason, SelectedTarget, Standing, TargetStatus, condition},
+        status::{
+            ConditionType, HealthStatus, JobErrorStatus, JobStatus, PendingPlan, Reason, SelectedTarget, Standing,
+            TargetStatus, condition,
+        },
         types::Relation,
     },
     catalog::{
-        Catalog, PolicyKind,
+        Catalog, Job, PolicyKind,
         statistics::{Statistics, TableStatistics},
     },
     desired::{
         ClaimId, Kind, aggregate_needs_release, effective_compress_after, effective_drop_after, policy_needs_release,
     },
     error::Failure,
+    monitoring::{job_health::JobHealth, snapshot::JobReport, table_health::TableHealth},
     plan::step::{HeldPlan, Verdict, bytes_text},
 };
 
@@ -112,6 +116,8 @@ pub struct Outcome {
     pub target: SelectedTarget,
     /// What the policy is to say of it; `None`: it is released.
     pub summary: Option<Summary>,
+    /// How its job does, where there is one and it was seen.
+    pub job: Option<JobHealth>,
 }
 
 impl Outcome {
@@ -134,6 +140,8 @@ pub struct Selection {
 const MAX_TARGETS: usize = 50;
 /// Targets that a message names.
 const MAX_NAMED: usize = 5;
+/// Longest message about the job of one of them, in characters.
+const MAX_JOB_MESSAGE: usize = 400;
 
 /// What a policy (kind, namespace, name) is to say that selects these targets: the first reason that needs a person, or
 /// else one that passes. `None`: it is released from all of them.
@@ -204,6 +212,33 @@ pub fn summarize_selected(
 
 fn named(target: &SelectedTarget, summary: &Summary) -> String {
     format!("{}/{}: {}: {}", target.kind.as_str(), target.name, summary.reason, summary.message)
+}
+
+/// How the jobs of all targets do that a policy selects: as the worst does. `None`: there are none.
+fn selected_job(outcomes: &[Outcome]) -> Option<JobHealth> {
+    let mut jobs: Vec<_> =
+        outcomes.iter().filter_map(|outcome| Some((&outcome.target, outcome.job.as_ref()?))).collect();
+    jobs.sort_by_key(|(_, health)| std::cmp::Reverse(health.severity()));
+    let (_, worst) = jobs.first()?;
+    let bad: Vec<_> = jobs.iter().filter(|(_, health)| health.healthy == Some(false)).collect();
+    if bad.is_empty() {
+        let has_run = jobs.iter().find(|(_, health)| health.healthy == Some(true));
+        let (_, said) = has_run.unwrap_or(&jobs[0]);
+        let message = if has_run.is_some() {
+            "no job of the selected targets needs attention"
+        } else {
+            "no job of the selected targets has run yet"
+        };
+        return Some(JobHealth { message: message.to_owned(), ..(*said).clone() });
+    }
+    let one = |(target, health): &&(&SelectedTarget, &JobHealth)| {
+        let SelectedTarget { kind, name, .. } = target;
+        format!("{}/{name}: {}", kind.as_str(), shorten_to(&health.message, MAX_JOB_MESSAGE))
+    };
+    let names: Vec<_> = bad.iter().take(MAX_NAMED).map(one).collect();
+    let more = if bad.len() > MAX_NAMED { format!("; and {} more", bad.len() - MAX_NAMED) } else { String::new() };
+    let message = format!("{} of {} jobs need attention: {}{more}", bad.len(), jobs.len(), names.join("; "));
+    Some(JobHealth { message, ..(*worst).clone() })
 }
 
 /// The targets as the status lists them: those that need attention first, then those that only the status remembers, and
@@ -311,6 +346,21 @@ pub struct Observed<'a> {
     pub selected: Option<&'a Selection>,
     /// The database, whose defaults count.
     pub database: Option<&'a TimescaleDatabase>,
+    /// How the jobs in the catalog do.
+    pub jobs: Option<SeenJobs<'a>>,
+    /// How the tables do; those that are missing have no statistics yet.
+    pub tables: Option<&'a BTreeMap<Relation, TableHealth>>,
+}
+
+/// How jobs do.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenJobs<'a> {
+    /// By `job_id`.
+    pub reports: &'a BTreeMap<i32, JobReport>,
+    /// When they were seen.
+    pub at: Timestamp,
+    /// Time between two writes about a job whose health stays the same.
+    pub every: Duration,
 }
 
 impl Observed<'_> {
@@ -324,9 +374,110 @@ impl Observed<'_> {
         catalog.host(relation)?.chunk_interval().map(|span| span.to_string())
     }
 
+    /// What the resource is to say of its job: the facts and the condition. What was not seen stays as it was.
+    fn job(
+        &self,
+        kind: PolicyKind,
+        relation: Option<&Relation>,
+        generation: Option<i64>,
+        (before, job): (&[Condition], Option<&JobStatus>),
+    ) -> (Option<JobStatus>, Option<Condition>) {
+        let (Some(catalog), Some(relation), Some(seen)) = (self.catalog, relation, self.jobs) else {
+            return (job.cloned(), condition(before, ConditionType::JobHealthy).cloned());
+        };
+        let live = catalog.host(relation).and_then(|host| catalog.job(kind, host.id));
+        let Some((live, report)) = live.and_then(|live| Some((live, seen.reports.get(&live.id)?))) else {
+            return (None, None);
+        };
+        let (status, is_news) = job_status(before, job, live, report, seen);
+        let condition = job_condition(before, &report.health, generation, seen.at, is_news);
+        (Some(status), Some(condition))
+    }
+
+    /// The condition of a policy that selects its targets, about all their jobs.
+    fn selected_jobs(&self, generation: Option<i64>, before: &[Condition]) -> Option<Condition> {
+        match (self.selected, self.jobs) {
+            (Some(selection), Some(seen)) => {
+                let health = selected_job(&selection.outcomes)?;
+                Some(job_condition(before, &health, generation, seen.at, true))
+            }
+            _ => condition(before, ConditionType::JobHealthy).cloned(),
+        }
+    }
+
+    fn health(&self, relation: Option<&Relation>, previous: Option<HealthStatus>) -> Option<HealthStatus> {
+        let (Some(tables), Some(relation)) = (self.tables, relation) else { return previous };
+        tables.get(relation).map(HealthStatus::from)
+    }
+
     fn target_relation(&self) -> Option<Relation> {
         let target = self.target?;
         relation(&target.schema, &target.table)
+    }
+}
+
+/// What a status says of a job, and whether that is news. While the health is the same nothing is, until the time between two
+/// writes has passed.
+fn job_status(
+    before: &[Condition],
+    previous: Option<&JobStatus>,
+    job: &Job,
+    report: &JobReport,
+    seen: SeenJobs<'_>,
+) -> (JobStatus, bool) {
+    let whole_seconds = |at: Timestamp| Time(Timestamp::from_second(at.as_second()).unwrap_or(at));
+    let last_error = report.last_error.as_ref().map(|error| JobErrorStatus {
+        time: whole_seconds(error.at),
+        code: error.code.clone(),
+        message: error.message.clone(),
+    });
+    let now = JobStatus {
+        id: job.id,
+        last_success: job.statistics.last_success.map(whole_seconds),
+        next_run: job.statistics.next_start.filter(|_| job.scheduled).map(whole_seconds),
+        last_error,
+        consecutive_failures: job.statistics.consecutive_failures,
+        observed_at: whole_seconds(seen.at),
+    };
+    let Some(previous) = previous.filter(|previous| previous.id == now.id) else { return (now, true) };
+    if *previous == (JobStatus { observed_at: previous.observed_at.clone(), ..now.clone() }) {
+        return (previous.clone(), true);
+    }
+    let healthy = (health_text(&report.health), report.health.reason.as_str());
+    let same_health =
+        condition(before, ConditionType::JobHealthy).is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == healthy);
+    let is_recent =
+        Duration::try_from(seen.at.duration_since(previous.observed_at.0)).is_ok_and(|age| age < seen.every);
+    if same_health && is_recent { (previous.clone(), false) } else { (now, true) }
+}
+
+/// What is `JobHealthy`. Its message stays as it is while there is no news and the rest of it is the same.
+fn job_condition(
+    before: &[Condition],
+    health: &JobHealth,
+    generation: Option<i64>,
+    now: Timestamp,
+    is_news: bool,
+) -> Condition {
+    let (status, reason) = (health_text(health), health.reason.as_str());
+    let before = condition(before, ConditionType::JobHealthy);
+    let same_status = before.filter(|c| c.status == status);
+    let message = same_status.filter(|c| !is_news && c.reason == reason).map(|c| c.message.clone());
+    Condition {
+        type_: ConditionType::JobHealthy.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.unwrap_or_else(|| shorten(&health.message)),
+        observed_generation: generation,
+        last_transition_time: same_status.map_or(Time(now), |c| c.last_transition_time.clone()),
+    }
+}
+
+fn health_text(health: &JobHealth) -> &'static str {
+    match health.healthy {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
     }
 }
 
@@ -379,18 +530,23 @@ impl Reported for Hypertable {
 
     fn status(
         &self,
-        conditions: Vec<Condition>,
+        mut conditions: Vec<Condition>,
         plan: Option<PendingPlan>,
         observed: &Observed<'_>,
     ) -> HypertableStatus {
         let table = relation(&self.spec.schema, &self.spec.table);
         let previous = self.status.clone().unwrap_or_default();
+        let before = (&previous.conditions[..], previous.job.as_ref());
+        let (job, healthy) = observed.job(PolicyKind::Reorder, table.as_ref(), self.metadata.generation, before);
+        conditions.extend(healthy);
         let base = HypertableStatus {
             observed_generation: self.metadata.generation,
             conditions,
             plan,
             chunk_interval: observed.chunk_interval(table.as_ref(), previous.chunk_interval.clone()),
             reorder_job_id: observed.job_id(PolicyKind::Reorder, table.as_ref(), previous.reorder_job_id),
+            job,
+            health: observed.health(table.as_ref(), previous.health.clone()),
             ..HypertableStatus::default()
         };
         let Some(statistics) = observed.statistics else {
@@ -442,12 +598,15 @@ impl Reported for ContinuousAggregate {
 
     fn status(
         &self,
-        conditions: Vec<Condition>,
+        mut conditions: Vec<Condition>,
         plan: Option<PendingPlan>,
         observed: &Observed<'_>,
     ) -> ContinuousAggregateStatus {
         let view = relation(&self.spec.schema, &self.spec.name);
         let previous = self.status.as_ref();
+        let before = (previous.map_or(&[][..], |s| &s.conditions), previous.and_then(|s| s.job.as_ref()));
+        let (job, healthy) = observed.job(PolicyKind::Refresh, view.as_ref(), self.metadata.generation, before);
+        conditions.extend(healthy);
         let job_id = observed.job_id(PolicyKind::Refresh, view.as_ref(), previous.and_then(|s| s.job_id));
         let chunk_interval = observed.chunk_interval(view.as_ref(), previous.and_then(|s| s.chunk_interval.clone()));
         ContinuousAggregateStatus {
@@ -456,6 +615,8 @@ impl Reported for ContinuousAggregate {
             plan,
             chunk_interval,
             job_id,
+            job,
+            health: observed.health(view.as_ref(), previous.and_then(|s| s.health.clone())),
         }
     }
 
@@ -480,18 +641,29 @@ macro_rules! reported_policy {
 
             fn status(
                 &self,
-                conditions: Vec<Condition>,
+                mut conditions: Vec<Condition>,
                 plan: Option<PendingPlan>,
                 observed: &Observed<'_>,
             ) -> $status {
                 let previous = self.status.as_ref();
+                let generation = self.metadata.generation;
+                let before = previous.map_or(&[][..], |s| &s.conditions);
+                let mut job = None;
+                if self.spec.target_ref.is_none() {
+                    conditions.extend(observed.selected_jobs(generation, before));
+                } else {
+                    let (relation, before) =
+                        (observed.target_relation(), (before, previous.and_then(|s| s.job.as_ref())));
+                    let (seen, healthy) = observed.job(PolicyKind::$kind, relation.as_ref(), generation, before);
+                    conditions.extend(healthy);
+                    job = seen;
+                }
                 let job_id = observed.job_id(
                     PolicyKind::$kind,
                     observed.target_relation().as_ref(),
                     previous.and_then(|s| s.job_id),
                 );
-                let base =
-                    $status { observed_generation: self.metadata.generation, conditions, plan, ..$status::default() };
+                let base = $status { observed_generation: generation, conditions, plan, ..$status::default() };
                 if self.spec.target_ref.is_none() {
                     let Some(selection) = observed.selected else {
                         let previous = previous.cloned().unwrap_or_default();
@@ -513,7 +685,7 @@ macro_rules! reported_policy {
                     Some(database) => $effective(self, database),
                     None => previous.and_then(|s| s.$after.clone()),
                 };
-                $status { target, $after, job_id, ..base }
+                $status { target, $after, job_id, job, ..base }
             }
 
             fn needs_release(&self) -> bool {

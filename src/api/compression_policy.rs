@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    status::{PendingPlan, SelectedTarget, TargetStatus},
+    status::{JobStatus, PendingPlan, SelectedTarget, TargetStatus},
     types::{IntervalText, Nulls, Order, PolicyDeletion, Schedule, SpanText, TargetRef, TargetSelector},
 };
 
@@ -30,12 +30,23 @@ use super::{
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule.interval"),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused"),
     printcolumn(name = "Job", type_ = "integer", json_path = ".status.jobId"),
+    printcolumn(
+        name = "JobHealthy",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].status"#
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "JobMessage",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].message"#,
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -140,7 +151,7 @@ pub struct CompressionPolicyStatus {
     /// The generation of the spec that was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and while they hold `Reconciling`, `Stalled` or `Drifted`.
+    /// `Ready`; `JobHealthy` where there is a job; and while they hold `Reconciling`, `Stalled` or `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -157,7 +168,6 @@ pub struct CompressionPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched_in_sync: Option<i64>,
     /// The selected targets, those that need attention first; at most 50 of them. One whose resource is deleted stays on the list as `TargetNotFound`:
-    /// the policy is still on its table, and is removed from there when this resource is deleted. One whose resource is deleted stays on the list as `TargetNotFound`:
     /// the policy is still on its table, and is removed from there when this resource is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
@@ -169,4 +179,7 @@ pub struct CompressionPolicyStatus {
     /// The job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i32>,
+    /// What TimescaleDB's scheduler says of the job; absent with a `targetSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     index::Index,
-    status::PendingPlan,
+    status::{HealthStatus, JobStatus, PendingPlan},
     types::{DatabaseRef, Schedule, SpanText},
 };
 
@@ -30,12 +30,23 @@ use super::{
     printcolumn(name = "Refresh", type_ = "string", json_path = ".spec.refreshPolicy.schedule.interval"),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.refreshPolicy.paused", priority = 1),
     printcolumn(name = "Job", type_ = "integer", json_path = ".status.jobId"),
+    printcolumn(
+        name = "JobHealthy",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].status"#
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "JobMessage",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].message"#,
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -149,7 +160,7 @@ pub struct ContinuousAggregateStatus {
     /// The generation of the spec that was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and while they hold `Reconciling`, `Stalled` or `Drifted`.
+    /// `Ready`; `JobHealthy` where there is a job; and while they hold `Reconciling`, `Stalled` or `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -162,4 +173,10 @@ pub struct ContinuousAggregateStatus {
     /// The refresh job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i32>,
+    /// What TimescaleDB's scheduler says of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// How the aggregate does, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
 }

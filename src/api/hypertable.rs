@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     index::Index,
-    status::PendingPlan,
+    status::{HealthStatus, JobStatus, PendingPlan},
     types::{DatabaseRef, Schedule, SpanText},
 };
 
@@ -30,12 +30,19 @@ use super::{
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(name = "Compressed", type_ = "string", json_path = ".status.compressed"),
     printcolumn(name = "Ratio", type_ = "string", json_path = ".status.compressionRatio"),
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health.word"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "JobMessage",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].message"#,
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -139,7 +146,7 @@ pub struct HypertableStatus {
     /// The generation of the spec that was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and while they hold `Reconciling`, `Stalled` or `Drifted`.
+    /// `Ready`; `JobHealthy` where there is a job; and while they hold `Reconciling`, `Stalled` or `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -152,6 +159,12 @@ pub struct HypertableStatus {
     /// The reorder job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reorder_job_id: Option<i32>,
+    /// What TimescaleDB's scheduler says of the job that reorders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// How the hypertable does, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
     /// Chunks of the hypertable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunks: Option<i64>,

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    status::{PendingPlan, SelectedTarget, TargetStatus},
+    status::{JobStatus, PendingPlan, SelectedTarget, TargetStatus},
     types::{IntervalText, PolicyDeletion, Schedule, SpanText, TargetRef, TargetSelector},
 };
 
@@ -29,12 +29,23 @@ use super::{
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule.interval"),
     printcolumn(name = "Paused", type_ = "boolean", json_path = ".spec.paused"),
     printcolumn(name = "Job", type_ = "integer", json_path = ".status.jobId"),
+    printcolumn(
+        name = "JobHealthy",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].status"#
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "JobMessage",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="JobHealthy")].message"#,
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -78,7 +89,7 @@ pub struct RetentionPolicyStatus {
     /// The generation of the spec that was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, and while they hold `Reconciling`, `Stalled` or `Drifted`.
+    /// `Ready`; `JobHealthy` where there is a job; and while they hold `Reconciling`, `Stalled` or `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -106,4 +117,7 @@ pub struct RetentionPolicyStatus {
     /// The job in `timescaledb_information.jobs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<i32>,
+    /// What TimescaleDB's scheduler says of the job; absent with a `targetSelector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
 }

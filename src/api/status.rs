@@ -1,7 +1,8 @@
 //! What resources say about themselves: conditions, and the closed set of reasons.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::types::TargetKind;
@@ -17,6 +18,9 @@ pub enum ConditionType {
     Stalled,
     /// `Observe` mode only: the live catalog differs from the resource.
     Drifted,
+    /// The job does what it is there for; only where there is one. `Unknown` while that cannot be said: it has not run yet,
+    /// or is paused. `Ready` does not depend on it.
+    JobHealthy,
 }
 
 impl ConditionType {
@@ -27,6 +31,7 @@ impl ConditionType {
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Drifted => "Drifted",
+            Self::JobHealthy => "JobHealthy",
         }
     }
 }
@@ -89,6 +94,16 @@ reasons! {
     Unwise: Current,
     /// In `status.targets` only: a policy that names the target goes before this one, which selects it.
     Overridden: Current,
+    /// `JobHealthy` only: the last run of the job ended well.
+    JobSucceeded: Current,
+    /// `JobHealthy` only: the first run of the job is under way.
+    JobRunning: Current,
+    /// `JobHealthy` only: the job has not run yet, and is not late.
+    JobNotStarted: Current,
+    /// `JobHealthy` only: the job is off the schedule, as its resource says or by hand.
+    JobPaused: Current,
+    /// Event only: TimescaleDB was made to look at a job again that it did not start.
+    JobNudged: Current,
     /// A long statement (moving rows into a hypertable, building an index) is running.
     InProgress: InProgress,
     /// The resource this one depends on is not ready.
@@ -149,6 +164,14 @@ reasons! {
     QueryChanged: Failed,
     /// TimescaleDB stopped scheduling the job after its retries were used up.
     JobFailed: Failed,
+    /// `JobHealthy` only: the last run of the job ended with an error; TimescaleDB tries again.
+    JobFailing: Failed,
+    /// `JobHealthy` only: runs of the job were cut off: its worker crashed, or the server went down.
+    JobCrashed: Failed,
+    /// `JobHealthy` only: the time of the next run is long past, and the job does not run.
+    JobOverdue: Failed,
+    /// `JobHealthy` only: the job should have run for the first time by now, and has not.
+    JobNeverStarted: Failed,
     /// The steps were carried out and the catalog still differs: a bug, please report it.
     NotConverging: Failed,
     /// Something that should not happen; please report it.
@@ -189,6 +212,76 @@ pub struct TargetStatus {
     pub schema: String,
     /// Name of the hypertable or the continuous aggregate.
     pub table: String,
+}
+
+/// What TimescaleDB's scheduler says of a job. While the health of the job stays the same, this is written at most once per
+/// `statisticsInterval`, so that a job that runs every minute is not a write every minute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// `job_id` in `timescaledb_information.jobs`.
+    pub id: i32,
+    /// When a run last ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Time>,
+    /// When it runs next. Absent while it runs, and while no run is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<Time>,
+    /// What the last run ended with, where that was an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<JobErrorStatus>,
+    /// Runs that ended with an error since the last that ended well.
+    pub consecutive_failures: i64,
+    /// When this was seen.
+    pub observed_at: Time,
+}
+
+/// The error that the last run of a job ended with, from `timescaledb_information.job_errors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobErrorStatus {
+    /// When the run ended.
+    pub time: Time,
+    /// SQLSTATE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Message of the server, at most 1000 characters.
+    pub message: String,
+}
+
+/// Health in a word, by the thresholds of the `TimescaleDatabase` and the jobs of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthStatus {
+    /// `healthy`, `warning` or `critical`.
+    pub word: HealthWord,
+    /// Why it is not healthy: the value found, the threshold, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// Health in a word, from best to worst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthWord {
+    /// No threshold is crossed and no job needs anybody.
+    #[default]
+    Healthy,
+    /// Look at it in working hours.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl HealthWord {
+    /// As status, API and labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// One target that a `targetSelector` selects, and what became of the policy on it.

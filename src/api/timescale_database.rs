@@ -62,6 +62,10 @@ pub struct TimescaleDatabaseSpec {
     /// Limits beyond which a change waits for approval.
     #[serde(default)]
     pub guards: Guards,
+    /// From when on hypertables and continuous aggregates are not healthy any more. For people and alerts to look at: nothing is done or held
+    /// back by them.
+    #[serde(default)]
+    pub health_thresholds: HealthThresholds,
     /// What becomes of policies in the database when attached resources are deleted.
     #[serde(default)]
     pub deletion_policy: DatabaseDeletion,
@@ -253,6 +257,47 @@ impl Default for Guards {
 
 const fn default_max_immediate_drop_percent() -> i32 {
     25
+}
+
+/// From when on hypertables and continuous aggregates are not healthy any more. A threshold that is crossed is a warning, one that is crossed twice
+/// over is critical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthThresholds {
+    /// Percent of the chunks that the compression policy in force should have compressed that must be compressed; critical below half of it.
+    #[serde(default = "default_min_compressed_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub min_compressed_percent: i32,
+    /// Chunks that a hypertable or a continuous aggregate may have; critical above twice as many.
+    #[serde(default = "default_max_chunks")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_chunks: i32,
+    /// Chunks that the retention policy in force should have dropped and that may still be there; critical above twice as many.
+    #[serde(default = "default_max_chunks_to_drop")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_chunks_to_drop: i32,
+}
+
+impl Default for HealthThresholds {
+    fn default() -> Self {
+        Self {
+            min_compressed_percent: default_min_compressed_percent(),
+            max_chunks: default_max_chunks(),
+            max_chunks_to_drop: default_max_chunks_to_drop(),
+        }
+    }
+}
+
+const fn default_min_compressed_percent() -> i32 {
+    60
+}
+
+const fn default_max_chunks() -> i32 {
+    1000
+}
+
+const fn default_max_chunks_to_drop() -> i32 {
+    10
 }
 
 /// What becomes of policies in the database when attached resources are deleted.

@@ -22,7 +22,7 @@ use crate::{
     catalog::{Catalog, PolicyKind},
     desired::{Attached, PolicyTarget, ResourceId, TargetId, effective_compress_after, effective_drop_after},
     error::Failure,
-    monitoring::DatabaseKey,
+    monitoring::{DatabaseKey, snapshot::JobReport},
     status::{Observed, Outcome, Reported, Summary, job_id, shorten_to, warnings},
 };
 
@@ -201,6 +201,7 @@ impl Member {
         summary: Option<Summary>,
         database: Option<&TimescaleDatabase>,
         catalog: Option<&Catalog>,
+        jobs: &BTreeMap<i32, JobReport>,
     ) -> Outcome {
         let (kind, after) = match &self.object {
             Object::Compression(policy) => {
@@ -234,7 +235,8 @@ impl Member {
             after,
             job_id,
         };
-        Outcome { target, summary }
+        let job = catalog.and(job_id).and_then(|id| jobs.get(&id)).map(|report| report.health.clone());
+        Outcome { target, summary, job }
     }
 
     /// `metadata.generation`

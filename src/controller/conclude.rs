@@ -16,7 +16,7 @@ use crate::{
     error::{Class, Failure},
     monitoring::snapshot::{Observation, Reasons},
     plan::{self, step::Verdict},
-    status::{Observed, Outcome, Summary, summarize, summarize_selected},
+    status::{Observed, Outcome, SeenJobs, Summary, summarize, summarize_selected},
 };
 
 /// Passes in a row that may fail before the resources (not only the database) say so: a restart is not news.
@@ -49,12 +49,15 @@ impl Pass<'_> {
                     None if self.is_deleting() => Some(self.nothing_more()),
                     summary => summary?.clone(),
                 };
-                Some(member.outcome(target, summary, Some(self.database), catalog))
+                Some(member.outcome(target, summary, Some(self.database), catalog, &findings.jobs))
             };
             let outcomes: Vec<_> = member.selected().iter().filter_map(outcome).collect();
             in_sync += i64::from(outcomes.iter().all(Outcome::is_current));
             selected.insert(id, self.context.selected(member, &self.key(), outcomes));
         }
+        let every = self.pace.statistics.to_duration();
+        let jobs = catalog.map(|_| SeenJobs { reports: &findings.jobs, at: Timestamp::now(), every });
+        let tables = catalog.and(statistics).map(|_| &findings.tables);
         let mut writes = Vec::new();
         for (id, member) in &self.members {
             let notes = findings.notes.range(ClaimId::from(id.clone())..);
@@ -79,7 +82,7 @@ impl Pass<'_> {
                 },
             };
             let (target, database) = (member.target(), Some(self.database));
-            let observed = Observed { catalog, statistics, target, selected: all, database };
+            let observed = Observed { catalog, statistics, target, selected: all, database, jobs, tables };
             writes.push(member.settle(&self.context.reporter, summary, observed, notes, Voice::Loud));
         }
         all(writes).await?;
@@ -104,7 +107,7 @@ impl Pass<'_> {
     /// Leaves what was seen in this pass for metrics and the monitoring API.
     fn publish(&self, reasons: Reasons, failure: Option<Failure>) {
         let observation = self.findings.catalog.as_ref().map(|catalog| {
-            let (jobs, tables) = (BTreeMap::new(), BTreeMap::new());
+            let (jobs, tables) = (self.findings.jobs.clone(), self.findings.tables.clone());
             Arc::new(Observation { at: Timestamp::now(), catalog: catalog.clone(), jobs, tables })
         });
         let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());

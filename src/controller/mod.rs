@@ -7,6 +7,7 @@ mod conclude;
 mod connect;
 mod detached;
 mod fleet;
+mod jobs;
 mod pass;
 mod reconcile;
 mod report;
@@ -15,7 +16,7 @@ mod state;
 mod stores;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -162,7 +163,7 @@ impl Context {
             }
             let key = member.key();
             let outcome = |target| {
-                let mut outcome = member.outcome(target, Some(summary.clone()), resource, None);
+                let mut outcome = member.outcome(target, Some(summary.clone()), resource, None, &BTreeMap::new());
                 // The status at hand may be older than what was seen last.
                 let known = self.stores.fleet.job_id(&key, &outcome.target);
                 outcome.target.job_id = outcome.target.job_id.or(known);
@@ -192,7 +193,8 @@ impl Context {
         if !member.is_deleting() {
             return Ok(());
         }
-        let released = member.selected().iter().map(|target| member.outcome(target, None, None, None)).collect();
+        let released =
+            member.selected().iter().map(|target| member.outcome(target, None, None, None, &BTreeMap::new())).collect();
         match self.selected(member, database, released) {
             Some((all, _)) if all.outcomes.iter().all(|outcome| outcome.summary.is_none()) => {
                 member.orphan(&self.reporter, why).await

@@ -9,11 +9,15 @@ use kube::Resource;
 
 use super::{Context, attached::Member, report::Note, state::State};
 use crate::{
-    api::TimescaleDatabase,
+    api::{TimescaleDatabase, types::Relation},
     catalog::Catalog,
     desired::{ClaimId, Pace, ResourceId},
     error::Failure,
-    monitoring::{DatabaseKey, snapshot::Managed},
+    monitoring::{
+        DatabaseKey,
+        snapshot::{JobReport, Managed},
+        table_health::TableHealth,
+    },
     plan::step::Verdict,
 };
 
@@ -38,6 +42,10 @@ pub(super) struct Pass<'a> {
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) catalog: Option<Arc<Catalog>>,
+    /// How the jobs in it do.
+    pub(super) jobs: BTreeMap<i32, JobReport>,
+    /// How the tables in it do.
+    pub(super) tables: BTreeMap<Relation, TableHealth>,
     /// Why statistics could not be read in this pass.
     pub(super) reading_failure: Option<Failure>,
     pub(super) verdicts: BTreeMap<ClaimId, Verdict>,

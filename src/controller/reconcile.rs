@@ -157,6 +157,7 @@ impl Pass<'_> {
             }
         }
         self.read_statistics(session).await;
+        self.judge(desired, session).await;
         Ok(())
     }
 

@@ -82,6 +82,7 @@ impl Reporter {
             && ready_changed(previous, &conditions);
         let unwise = new_warnings(previous, &summary.message);
         let status = resource.status(conditions, summary.plan.clone(), observed);
+        let job = newly_unhealthy(previous, K::parts(&status).0);
         if current == Some(&status) {
             return Ok(());
         }
@@ -91,6 +92,9 @@ impl Reporter {
         }
         if !unwise.is_empty() {
             self.event(resource, &Note { reason: Reason::Unwise, text: unwise.join("; ") }).await;
+        }
+        if let Some(note) = job {
+            self.event(resource, &note).await;
         }
         Ok(())
     }
@@ -279,6 +283,15 @@ fn kind_label<K: Resource<DynamicType = ()>>() -> &'static str {
 fn ready_changed(previous: &[Condition], now: &[Condition]) -> bool {
     let ready = |conditions| condition(conditions, ConditionType::Ready).map(|c| (c.status.clone(), c.reason.clone()));
     ready(previous) != ready(now)
+}
+
+/// The note that a job has come to need attention. `Ready` has its own where the reason is the same.
+fn newly_unhealthy(previous: &[Condition], now: &[Condition]) -> Option<Note> {
+    let job = |conditions| condition(conditions, ConditionType::JobHealthy).filter(|c| c.status == "False");
+    let found = job(now).filter(|c| job(previous).is_none_or(|before| before.reason != c.reason))?;
+    let reason = *Reason::ALL.iter().find(|reason| reason.as_str() == found.reason)?;
+    let is_said = condition(now, ConditionType::Ready).is_some_and(|ready| ready.reason == found.reason);
+    (!is_said).then(|| Note { reason, text: found.message.clone() })
 }
 
 /// The warnings in a message that the condition of before did not have.

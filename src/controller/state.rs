@@ -14,7 +14,7 @@ use crate::{
     desired::ClaimId,
     error::Failure,
     metrics::{GaugeGuard, Metrics},
-    monitoring::snapshot::Reading,
+    monitoring::{job_health::Jobs, snapshot::Reading},
     plan::step::Step,
 };
 
@@ -26,6 +26,8 @@ pub struct State {
     pub answers: Answers,
     /// Sizes and backlogs, as last read, and when.
     pub reading: Option<(Instant, Arc<Reading>)>,
+    /// What is remembered of jobs.
+    pub jobs: Jobs,
     /// Claims whose steps failed, with the time before which they are not tried again.
     pub pauses: BTreeMap<ClaimId, Pause>,
     /// Claims that were found to have drifted and are not in sync again.

@@ -1,6 +1,6 @@
 //! The live catalog → [`Catalog`]: a fixed number of queries, whatever the number of objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_postgres::{
@@ -16,7 +16,7 @@ use crate::{
     },
     catalog::{
         Aggregate, Catalog, Hypertable, Job, Server,
-        statistics::{Statistics, TableStatistics},
+        statistics::{JobError, Statistics, TableStatistics},
     },
     error::{Class, Failure},
 };
@@ -24,6 +24,7 @@ use crate::{
 const SERVER: &str = include_str!("../../sql/catalog/server.sql");
 const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
 const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
+const JOB_ERRORS: &str = include_str!("../../sql/catalog/job_errors.sql");
 const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
 const TABLE_STATISTICS: &str = include_str!("../../sql/statistics/tables.sql");
 
@@ -95,6 +96,22 @@ impl Session {
         let catalog = observed?;
         ended?;
         Ok(catalog)
+    }
+
+    /// Reads the last error of each of these jobs, by `job_id`: of those whose errors the role may read. One query.
+    pub async fn job_errors(&self, ids: &BTreeSet<i32>) -> Result<BTreeMap<i32, JobError>, Failure> {
+        #[derive(Deserialize)]
+        struct LastError {
+            job_id: i32,
+            #[serde(flatten)]
+            error: JobError,
+        }
+        let ids: Vec<i32> = ids.iter().copied().collect();
+        match self.query(JOB_ERRORS, &[(&ids, Type::INT4_ARRAY)]).await {
+            Ok(rows) => Ok(all::<LastError>(&rows)?.into_iter().map(|row| (row.job_id, row.error)).collect()),
+            Err(failure) if failure.reason == Reason::PermissionDenied => Ok(BTreeMap::new()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Reads sizes and backlogs: a fixed number of queries, dearer than the observation.

@@ -122,6 +122,7 @@ fn full(kind: &str) -> Value {
             },
             "mode": "Observe", "resyncInterval": "1 minute", "statisticsInterval": "PT10M", "maxConnections": 5,
             "guards": {"maxImmediateDropPercent": 0}, "deletionPolicy": "Orphan",
+            "healthThresholds": {"minCompressedPercent": 90, "maxChunks": 500, "maxChunksToDrop": 0},
             "defaults": {"chunkInterval": "1 day", "compressAfter": "7 days", "dropAfter": 90000},
             "allowedNamespaces": {
                 "from": "Selector",
@@ -282,7 +283,8 @@ async fn what_is_left_out_has_its_documented_default() -> Result<()> {
             "TimescaleDatabase",
             json!({
                 "mode": "Enforce", "resyncInterval": "30 seconds", "statisticsInterval": "5 minutes", "maxConnections": 3,
-                "guards": {"maxImmediateDropPercent": 25}, "deletionPolicy": "Delete", "allowedNamespaces": {"from": "Same"},
+                "guards": {"maxImmediateDropPercent": 25}, "deletionPolicy": "Delete",
+                "healthThresholds": {"minCompressedPercent": 60, "maxChunks": 1000, "maxChunksToDrop": 10}, "allowedNamespaces": {"from": "Same"},
                 "connection": {"secretRef": {"name": "app"}, "tls": {"mode": "Prefer"}}
             }),
         ),
@@ -842,10 +844,10 @@ async fn tables_show_what_a_person_wants_at_a_glance() -> Result<()> {
     let cluster = Cluster::start().await?;
     let columns = [
         ("tsdb", "NAME MODE TIMESCALEDB POSTGRESQL RESOURCES INSYNC READY REASON AGE"),
-        ("ht", "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE"),
-        ("comppol", "NAME DATABASE TARGET MATCHED AFTER SCHEDULE PAUSED JOB READY REASON AGE"),
-        ("retpol", "NAME DATABASE TARGET MATCHED AFTER SCHEDULE PAUSED JOB READY REASON AGE"),
-        ("cagg", "NAME DATABASE VIEW REALTIME REFRESH JOB READY REASON AGE"),
+        ("ht", "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO HEALTH READY REASON AGE"),
+        ("comppol", "NAME DATABASE TARGET MATCHED AFTER SCHEDULE PAUSED JOB JOBHEALTHY READY REASON AGE"),
+        ("retpol", "NAME DATABASE TARGET MATCHED AFTER SCHEDULE PAUSED JOB JOBHEALTHY READY REASON AGE"),
+        ("cagg", "NAME DATABASE VIEW REALTIME REFRESH JOB JOBHEALTHY READY REASON AGE"),
     ];
     for kind in KINDS {
         cluster.apply(&full(kind), &[])?;
@@ -855,7 +857,8 @@ async fn tables_show_what_a_person_wants_at_a_glance() -> Result<()> {
         let table = cluster.kubectl(&["get", kind, "-n", &cluster.namespace])?;
         assert_eq!(words(table.lines().next().unwrap_or_default()), header);
         let wide = cluster.kubectl(&["get", kind, "-n", &cluster.namespace, "-o", "wide"])?;
-        let header = header.replace("REASON", "REASON MESSAGE").replace("REFRESH JOB", "REFRESH PAUSED JOB");
+        let message = if kind == "tsdb" { "REASON MESSAGE" } else { "REASON MESSAGE JOBMESSAGE" };
+        let header = header.replace("REASON", message).replace("REFRESH JOB", "REFRESH PAUSED JOB");
         assert_eq!(words(wide.lines().next().unwrap_or_default()), header);
     }
     let row = |kind: &str| cluster.kubectl(&["get", kind, "-n", &cluster.namespace, "--no-headers"]);
@@ -865,7 +868,7 @@ async fn tables_show_what_a_person_wants_at_a_glance() -> Result<()> {
 
     // A status as the operator writes it.
     let condition = json!({"type": "Ready", "status": "True", "reason": "InSync", "message": "as it should be", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let status = json!({"status": {"conditions": [condition], "chunkInterval": "1 day 12:00:00", "chunks": 12, "size": "1.50 GiB", "compressed": "75%", "compressionRatio": "9.3"}});
+    let status = json!({"status": {"conditions": [condition], "chunkInterval": "1 day 12:00:00", "chunks": 12, "size": "1.50 GiB", "compressed": "75%", "compressionRatio": "9.3", "health": {"word": "warning", "reasons": ["it has reasons"]}}});
     cluster.kubectl(&[
         "patch",
         "ht",
@@ -877,7 +880,7 @@ async fn tables_show_what_a_person_wants_at_a_glance() -> Result<()> {
         "-p",
         &status.to_string(),
     ])?;
-    assert!(words(&row("ht")?).contains("1 day 12:00:00 12 1.50 GiB 75% 9.3 True InSync"), "{}", row("ht")?);
+    assert!(words(&row("ht")?).contains("1 day 12:00:00 12 1.50 GiB 75% 9.3 warning True InSync"), "{}", row("ht")?);
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use proptest::{collection::btree_map, collection::vec, option, prelude::*, sample::select};
 use serde::{Serialize, de::DeserializeOwned};
 use timescaledb_policy_operator::api::{
@@ -14,10 +15,10 @@ use timescaledb_policy_operator::api::{
     hypertable::{HypertableSpec, HypertableStatus, Reorder, SpacePartition},
     index::{Index, IndexColumn, IndexMethod},
     retention_policy::{RetentionPolicySpec, RetentionPolicyStatus},
-    status::{PendingPlan, SelectedTarget, TargetStatus},
+    status::{HealthStatus, HealthWord, JobErrorStatus, JobStatus, PendingPlan, SelectedTarget, TargetStatus},
     timescale_database::{
-        AllowedNamespaces, Connection, DatabaseDeletion, Defaults, From, Guards, Mode, NamespaceSelector, SecretKeyRef,
-        SecretRef, TimescaleDatabaseSpec, TimescaleDatabaseStatus, Tls, TlsMode,
+        AllowedNamespaces, Connection, DatabaseDeletion, Defaults, From, Guards, HealthThresholds, Mode,
+        NamespaceSelector, SecretKeyRef, SecretRef, TimescaleDatabaseSpec, TimescaleDatabaseStatus, Tls, TlsMode,
     },
     types::{
         DatabaseRef, IntervalText, LabelOperator, LabelRequirement, Nulls, Order, PolicyDeletion, Schedule, SpanText,
@@ -135,6 +136,28 @@ fn target() -> BoxedStrategy<TargetStatus> {
         .boxed()
 }
 
+fn job() -> BoxedStrategy<Option<JobStatus>> {
+    let time = || any::<u32>().prop_filter_map("a time", |second| Timestamp::from_second(second.into()).ok().map(Time));
+    let error =
+        (time(), option::of(text()), text()).prop_map(|(time, code, message)| JobErrorStatus { time, code, message });
+    let job = (any::<i32>(), option::of(time()), option::of(time()), option::of(error), any::<i64>(), time()).prop_map(
+        |(id, last_success, next_run, last_error, consecutive_failures, observed_at)| JobStatus {
+            id,
+            last_success,
+            next_run,
+            last_error,
+            consecutive_failures,
+            observed_at,
+        },
+    );
+    option::of(job).boxed()
+}
+
+fn health() -> BoxedStrategy<Option<HealthStatus>> {
+    let word = select(vec![HealthWord::Healthy, HealthWord::Warning, HealthWord::Critical]);
+    option::of((word, texts()).prop_map(|(word, reasons)| HealthStatus { word, reasons })).boxed()
+}
+
 fn selected() -> BoxedStrategy<Vec<SelectedTarget>> {
     let one = (target_kind(), text(), target(), text(), option::of(text()), option::of(text()), number()).prop_map(
         |(kind, name, object, reason, message, after, job_id)| SelectedTarget {
@@ -209,15 +232,28 @@ fn hypertable() -> BoxedStrategy<Hypertable> {
         option::of(text()),
         option::of(text()),
         option::of(text()),
+        (job(), health()),
     )
         .prop_map(
-            |(observed_generation, plan, chunk_interval, reorder_job_id, chunks, size, compressed, ratio)| {
+            |(
+                observed_generation,
+                plan,
+                chunk_interval,
+                reorder_job_id,
+                chunks,
+                size,
+                compressed,
+                ratio,
+                (job, health),
+            )| {
                 HypertableStatus {
                     observed_generation,
                     conditions: Vec::new(),
                     plan,
                     chunk_interval,
                     reorder_job_id,
+                    job,
+                    health,
                     chunks,
                     size,
                     compressed,
@@ -264,10 +300,10 @@ fn compression() -> BoxedStrategy<CompressionPolicy> {
         big_number(),
         selected(),
         option::of(text()),
-        number(),
+        (number(), job()),
     )
         .prop_map(
-            |(observed_generation, plan, target, matched, matched_in_sync, targets, compress_after, job_id)| {
+            |(observed_generation, plan, target, matched, matched_in_sync, targets, compress_after, (job_id, job))| {
                 CompressionPolicyStatus {
                     observed_generation,
                     conditions: Vec::new(),
@@ -278,6 +314,7 @@ fn compression() -> BoxedStrategy<CompressionPolicy> {
                     targets,
                     compress_after,
                     job_id,
+                    job,
                 }
             },
         );
@@ -308,21 +345,24 @@ fn retention() -> BoxedStrategy<RetentionPolicy> {
         big_number(),
         selected(),
         option::of(text()),
-        number(),
+        (number(), job()),
     )
-        .prop_map(|(observed_generation, plan, target, matched, matched_in_sync, targets, drop_after, job_id)| {
-            RetentionPolicyStatus {
-                observed_generation,
-                conditions: Vec::new(),
-                plan,
-                target,
-                matched,
-                matched_in_sync,
-                targets,
-                drop_after,
-                job_id,
-            }
-        });
+        .prop_map(
+            |(observed_generation, plan, target, matched, matched_in_sync, targets, drop_after, (job_id, job))| {
+                RetentionPolicyStatus {
+                    observed_generation,
+                    conditions: Vec::new(),
+                    plan,
+                    target,
+                    matched,
+                    matched_in_sync,
+                    targets,
+                    drop_after,
+                    job_id,
+                    job,
+                }
+            },
+        );
     (spec, option::of(status))
         .prop_map(|(spec, status)| RetentionPolicy { metadata: ObjectMeta::default(), spec, status })
         .boxed()
@@ -376,13 +416,15 @@ fn aggregate() -> BoxedStrategy<ContinuousAggregate> {
                 deletion_policy,
             },
         );
-    let status = (big_number(), plan(), option::of(text()), number()).prop_map(
-        |(observed_generation, plan, chunk_interval, job_id)| ContinuousAggregateStatus {
+    let status = (big_number(), plan(), option::of(text()), number(), job(), health()).prop_map(
+        |(observed_generation, plan, chunk_interval, job_id, job, health)| ContinuousAggregateStatus {
             observed_generation,
             conditions: Vec::new(),
             plan,
             chunk_interval,
             job_id,
+            job,
+            health,
         },
     );
     (spec, option::of(status))
@@ -409,12 +451,12 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
         .prop_map(|(from, selector)| AllowedNamespaces { from, selector });
     let spec = (
         (connection, mode, age(), age(), any::<i32>()),
-        (option::of(defaults), allowed_namespaces, any::<i32>(), deletion),
+        (option::of(defaults), allowed_namespaces, any::<i32>(), any::<[i32; 3]>(), deletion),
     )
         .prop_map(
             |(
                 (connection, mode, resync_interval, statistics_interval, max_connections),
-                (defaults, allowed_namespaces, max_immediate_drop_percent, deletion_policy),
+                (defaults, allowed_namespaces, max_immediate_drop_percent, thresholds, deletion_policy),
             )| TimescaleDatabaseSpec {
                 connection,
                 mode,
@@ -424,6 +466,11 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
                 defaults,
                 allowed_namespaces,
                 guards: Guards { max_immediate_drop_percent },
+                health_thresholds: HealthThresholds {
+                    min_compressed_percent: thresholds[0],
+                    max_chunks: thresholds[1],
+                    max_chunks_to_drop: thresholds[2],
+                },
                 deletion_policy,
             },
         );
