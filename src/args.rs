@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use kube::core::{Expression, Selector};
 
-use crate::telemetry::LogFormat;
+use crate::{api::types::SpanText, desired::operator_default, telemetry::LogFormat};
 
 /// Keeps the TimescaleDB policies of existing databases true.
 #[derive(Debug, Parser)]
@@ -57,6 +57,9 @@ pub struct Run {
     /// out: all of them. What is attached to a database goes with it.
     #[arg(long, env = "DATABASE_SELECTOR", value_parser = selector)]
     pub database_selector: Option<Selector>,
+    /// Defaults of the operator's own.
+    #[command(flatten)]
+    pub defaults: Defaults,
     /// Leader election.
     #[command(flatten)]
     pub election: Election,
@@ -74,6 +77,20 @@ pub struct MonitoringApi {
     /// Key of the certificate, in PEM.
     #[arg(long, env = "MONITORING_TLS_KEY_FILE", requires_all = ["monitoring_tls_cert_file", "monitoring_listen"])]
     pub monitoring_tls_key_file: Option<PathBuf>,
+}
+
+/// Values for fields that neither a resource nor its TimescaleDatabase gives.
+#[derive(Debug, Default, Args)]
+pub struct Defaults {
+    /// For Hypertables without chunkInterval, where their TimescaleDatabase has no default either: `1 day`.
+    #[arg(long, env = "DEFAULT_CHUNK_INTERVAL", value_name = "SPAN", value_parser = operator_default)]
+    pub default_chunk_interval: Option<SpanText>,
+    /// For CompressionPolicies without an age: `7 days`.
+    #[arg(long, env = "DEFAULT_COMPRESS_AFTER", value_name = "SPAN", value_parser = operator_default)]
+    pub default_compress_after: Option<SpanText>,
+    /// For RetentionPolicies without an age: `90 days`.
+    #[arg(long, env = "DEFAULT_DROP_AFTER", value_name = "SPAN", value_parser = operator_default)]
+    pub default_drop_after: Option<SpanText>,
 }
 
 /// Options of the leader election.

@@ -20,7 +20,7 @@ use crate::{
         continuous_aggregate::{AggregateDeletion, QueryChange},
         index::{Index, IndexMethod},
         status::{Reason, SelectedTarget, TargetStatus},
-        timescale_database::{DatabaseDeletion, Mode},
+        timescale_database::{self, DatabaseDeletion, DefaultSource, EffectiveDefault, EffectiveDefaults, Mode},
         types::{
             Interval, IntervalError, IntervalText, PolicyDeletion, Relation, Schedule, Span, SpanText, SqlName,
             TargetKind, TargetRef, TargetSelector,
@@ -1045,6 +1045,57 @@ fn aggregate_target(resource: &ContinuousAggregate) -> Result<Target, Rejection>
 /// The age that a compression policy goes by, as its status shows it.
 pub fn effective_compress_after(policy: &CompressionPolicy, database: &TimescaleDatabase) -> Option<String> {
     compress_age(&policy.spec, &Defaults::of(database)).ok().map(|age| age.to_string())
+}
+
+/// A default of the operator's own.
+///
+/// # Errors
+/// When it is no span, or not longer than nothing.
+pub fn operator_default(text: &str) -> Result<SpanText, String> {
+    let text = text.trim().parse().map_or_else(|_| SpanText::Interval(text.to_owned()), SpanText::Integer);
+    positive_span(&text, "").map_err(|rejection| rejection.message.trim_start_matches("spec.: ").to_owned())?;
+    Ok(text)
+}
+
+/// The database as it is looked after: what its defaults leave out, the operator's say. Also which of them those are.
+pub fn with_operator_defaults(
+    database: &Arc<TimescaleDatabase>,
+    operator: &timescale_database::Defaults,
+) -> (Arc<TimescaleDatabase>, timescale_database::Defaults) {
+    let own = database.spec.defaults.clone().unwrap_or_default();
+    let missing = |own: &Option<SpanText>, operator: &Option<SpanText>| operator.clone().filter(|_| own.is_none());
+    let filled = timescale_database::Defaults {
+        chunk_interval: missing(&own.chunk_interval, &operator.chunk_interval),
+        compress_after: missing(&own.compress_after, &operator.compress_after),
+        drop_after: missing(&own.drop_after, &operator.drop_after),
+    };
+    if filled == timescale_database::Defaults::default() {
+        return (database.clone(), filled);
+    }
+    let mut whole = (**database).clone();
+    whole.spec.defaults = Some(timescale_database::Defaults {
+        chunk_interval: own.chunk_interval.or_else(|| filled.chunk_interval.clone()),
+        compress_after: own.compress_after.or_else(|| filled.compress_after.clone()),
+        drop_after: own.drop_after.or_else(|| filled.drop_after.clone()),
+    });
+    (Arc::new(whole), filled)
+}
+
+/// The defaults in force, with their layers: of a database that [`with_operator_defaults`] has made whole.
+pub fn effective_defaults(
+    whole: &TimescaleDatabase,
+    filled: &timescale_database::Defaults,
+) -> Option<EffectiveDefaults> {
+    let all = whole.spec.defaults.as_ref()?;
+    let of = |value: &Option<SpanText>, filled: &Option<SpanText>| {
+        let source = if filled.is_some() { DefaultSource::Operator } else { DefaultSource::Database };
+        value.as_ref().map(|value| EffectiveDefault { value: value.to_string(), source })
+    };
+    Some(EffectiveDefaults {
+        chunk_interval: of(&all.chunk_interval, &filled.chunk_interval),
+        compress_after: of(&all.compress_after, &filled.compress_after),
+        drop_after: of(&all.drop_after, &filled.drop_after),
+    })
 }
 
 /// The age that a retention policy goes by, as its status shows it.

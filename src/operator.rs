@@ -11,7 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    args::{Election, Run},
+    api::timescale_database::Defaults,
+    args::{self, Election, Run},
     controller::{self, Health, Settings, scope::Scope},
     error::chain,
     leader::{self, End},
@@ -35,6 +36,7 @@ pub async fn run(options: Run) -> Result<(), String> {
         instance,
         watch_namespaces,
         database_selector,
+        defaults,
         election,
     } = options;
     telemetry::start(&log, log_format)?;
@@ -58,7 +60,13 @@ pub async fn run(options: Run) -> Result<(), String> {
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
     let scope = Scope { namespaces: watch_namespaces, databases: database_selector.unwrap_or_default() };
-    let settings = Settings { concurrency, instance, scope };
+    let args::Defaults { default_chunk_interval, default_compress_after, default_drop_after } = defaults;
+    let defaults = Defaults {
+        chunk_interval: default_chunk_interval,
+        compress_after: default_compress_after,
+        drop_after: default_drop_after,
+    };
+    let settings = Settings { concurrency, instance, scope, defaults };
     let (lead, leading) = watch::channel(election.is_none());
     let api = api.map(|api| {
         let (client, board, health) = (client.clone(), board.clone(), health.clone());

@@ -172,7 +172,7 @@ pub enum Mode {
     Observe,
 }
 
-/// Values for fields that attached resources leave out. What is left out here too is not managed, or an error where a policy cannot do without.
+/// Values for fields that attached resources leave out. What is left out here too is as the operator's flags say (`--default-drop-after` and the like), or else not managed, or an error where a policy cannot do without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Defaults {
@@ -336,4 +336,41 @@ pub struct TimescaleDatabaseStatus {
     /// Attached resources that the live catalog agrees with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources_in_sync: Option<i64>,
+    /// The defaults in force for attached resources that leave these fields out, each with the layer that it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<EffectiveDefaults>,
+}
+
+/// The defaults in force. What no layer says is absent: the field is then not managed, or an error where a policy cannot do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveDefaults {
+    /// For `Hypertable`s without `chunkInterval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_interval: Option<EffectiveDefault>,
+    /// For `CompressionPolicy`s without `compressAfter` and `compressCreatedBefore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress_after: Option<EffectiveDefault>,
+    /// For `RetentionPolicy`s without `dropAfter` and `dropCreatedBefore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drop_after: Option<EffectiveDefault>,
+}
+
+/// A default in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveDefault {
+    /// The value.
+    pub value: String,
+    /// The layer that it came from.
+    pub source: DefaultSource,
+}
+
+/// The layer that a default came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DefaultSource {
+    /// `spec.defaults` of this resource.
+    Database,
+    /// A flag of the operator.
+    Operator,
 }

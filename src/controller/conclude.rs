@@ -12,7 +12,7 @@ use crate::{
         timescale_database::TimescaleDatabaseStatus,
     },
     catalog::Server,
-    desired::{ClaimId, Kind, TargetId},
+    desired::{self, ClaimId, Kind, TargetId},
     error::{Class, Failure},
     monitoring::snapshot::{Observation, Reasons},
     plan::{self, step::Verdict},
@@ -94,6 +94,7 @@ impl Pass<'_> {
             license: server.and_then(|s| s.license.clone()),
             resources: i64::try_from(self.members.len()).ok(),
             resources_in_sync: Some(in_sync),
+            defaults: desired::effective_defaults(self.database, &self.managed.operator_defaults),
             ..TimescaleDatabaseStatus::default()
         };
         let summary = match server.and_then(|server| plan::unusable(server, self.database.spec.mode)) {

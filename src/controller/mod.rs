@@ -37,7 +37,10 @@ use kube::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    api::{CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase, types::TargetKind},
+    api::{
+        CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
+        timescale_database::Defaults, types::TargetKind,
+    },
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
     metrics::Metrics,
@@ -91,6 +94,7 @@ pub(crate) struct Context {
     wake: mpsc::UnboundedSender<ObjectRef<TimescaleDatabase>>,
     filled: watch::Receiver<bool>,
     leading: watch::Receiver<bool>,
+    defaults: Defaults,
 }
 
 impl Context {
@@ -250,6 +254,8 @@ pub struct Settings {
     pub instance: String,
     /// What it looks after.
     pub scope: Scope,
+    /// Where neither a resource nor its database says anything.
+    pub defaults: Defaults,
 }
 
 /// Runs until told to stop: watches every kind and looks after every database.
@@ -265,7 +271,7 @@ pub async fn run(
     leading: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Settings { concurrency, instance, scope } = settings;
+    let Settings { concurrency, instance, scope, defaults } = settings;
     let (databases, database_changes) = stores::watch::<TimescaleDatabase>(&client, &scope);
     let (hypertables, hypertable_changes) = stores::watch::<Hypertable>(&client, &scope);
     let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client, &scope);
@@ -294,6 +300,7 @@ pub async fn run(
         wake: wake.clone(),
         filled: is_filled,
         leading: leading.clone(),
+        defaults,
     });
 
     let (targets_hypertable, targets_aggregate) = (stores.clone(), stores.clone());

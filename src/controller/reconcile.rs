@@ -56,7 +56,8 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     let pace = desired::pace(&database);
     let resync = pace.clone().unwrap_or_default().resync;
 
-    let managed = Arc::new(Managed { database: database.clone(), attached });
+    let (database, operator_defaults) = desired::with_operator_defaults(&database, &context.defaults);
+    let managed = Arc::new(Managed { database: database.clone(), operator_defaults, attached });
     let attached = &managed.attached;
     let mut pass = Pass {
         namespace: namespace.clone(),

@@ -4,13 +4,14 @@ use std::fmt;
 
 use kube::{Resource, ResourceExt};
 
+use super::snapshot::Managed;
 use crate::{
     api::{
         CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
         timescale_database::Defaults,
         types::{Interval, IntervalText, Schedule, Span, SpanText},
     },
-    desired::{self, Attached, ClaimId, Kind, ResourceId},
+    desired::{self, ClaimId, Kind, ResourceId},
 };
 
 /// The settings of one resource.
@@ -77,6 +78,8 @@ pub enum Source {
     Resource,
     /// `TimescaleDatabase.spec.defaults` says it.
     DatabaseDefaults,
+    /// A flag of the operator says it.
+    OperatorDefaults,
     /// The default of the definition, whether the resource repeats it or not: the API server fills it in.
     BuiltIn,
     /// Nothing says it: what is in the database stays.
@@ -85,9 +88,30 @@ pub enum Source {
     Invalid,
 }
 
+/// Defaults with the layer that each came from.
+struct Layers<'a> {
+    chunk_interval: Option<(&'a SpanText, Source)>,
+    compress_after: Option<(&'a SpanText, Source)>,
+    drop_after: Option<(&'a SpanText, Source)>,
+}
+
+impl<'a> Layers<'a> {
+    fn of(whole: Option<&'a Defaults>, operator: &Defaults) -> Self {
+        let layer = |value: Option<&'a SpanText>, operator: &Option<SpanText>| {
+            let source = if operator.is_some() { Source::OperatorDefaults } else { Source::DatabaseDefaults };
+            value.map(|value| (value, source))
+        };
+        Self {
+            chunk_interval: layer(whole.and_then(|d| d.chunk_interval.as_ref()), &operator.chunk_interval),
+            compress_after: layer(whole.and_then(|d| d.compress_after.as_ref()), &operator.compress_after),
+            drop_after: layer(whole.and_then(|d| d.drop_after.as_ref()), &operator.drop_after),
+        }
+    }
+}
+
 /// The settings of the database's resource and of everything attached to it.
-pub fn effective(database: &TimescaleDatabase, attached: &Attached) -> Vec<ResourceSettings> {
-    let defaults = database.spec.defaults.clone().unwrap_or_default();
+pub fn effective(Managed { database, operator_defaults, attached }: &Managed) -> Vec<ResourceSettings> {
+    let defaults = Layers::of(database.spec.defaults.as_ref(), operator_defaults);
     let mut all = vec![of_database(database)];
     all.extend(attached.hypertables.iter().map(|hypertable| of_hypertable(hypertable, &defaults)));
     all.extend(attached.aggregates.iter().map(|aggregate| of_aggregate(aggregate)));
@@ -121,10 +145,10 @@ fn of_database(database: &TimescaleDatabase) -> ResourceSettings {
     all.of(SettingsOf::Database, database)
 }
 
-fn of_hypertable(hypertable: &Hypertable, defaults: &Defaults) -> ResourceSettings {
+fn of_hypertable(hypertable: &Hypertable, defaults: &Layers<'_>) -> ResourceSettings {
     let spec = &hypertable.spec;
     let mut all = Settings::default();
-    all.span("chunkInterval", spec.chunk_interval.as_ref(), defaults.chunk_interval.as_ref(), RANGE);
+    all.span("chunkInterval", spec.chunk_interval.as_ref(), defaults.chunk_interval, RANGE);
     all.text("integerNowFunction", spec.integer_now_function.clone());
     let partitions = spec.space_partitions.iter().map(|p| format!("{} ({})", p.column, p.partitions));
     all.text("spacePartitions", Some(joined(partitions)).filter(|_| !spec.space_partitions.is_empty()));
@@ -188,13 +212,13 @@ fn of_aggregate(aggregate: &ContinuousAggregate) -> ResourceSettings {
     all.of(SettingsOf::Attached(Kind::ContinuousAggregate), aggregate)
 }
 
-fn of_compression(policy: &CompressionPolicy, defaults: &Defaults) -> ResourceSettings {
+fn of_compression(policy: &CompressionPolicy, defaults: &Layers<'_>) -> ResourceSettings {
     let spec = &policy.spec;
     let mut all = Settings::default();
     match &spec.compress_created_before {
         Some(age) => all.interval("compressCreatedBefore", Some(age)),
         None => {
-            all.span("compressAfter", spec.compress_after.as_ref(), defaults.compress_after.as_ref(), AGE);
+            all.span("compressAfter", spec.compress_after.as_ref(), defaults.compress_after, AGE);
         }
     }
     all.text("segmentBy", spec.segment_by.as_ref().map(joined));
@@ -214,12 +238,12 @@ fn of_compression(policy: &CompressionPolicy, defaults: &Defaults) -> ResourceSe
     all.of(SettingsOf::Attached(Kind::CompressionPolicy), policy)
 }
 
-fn of_retention(policy: &RetentionPolicy, defaults: &Defaults) -> ResourceSettings {
+fn of_retention(policy: &RetentionPolicy, defaults: &Layers<'_>) -> ResourceSettings {
     let spec = &policy.spec;
     let mut all = Settings::default();
     match &spec.drop_created_before {
         Some(age) => all.interval("dropCreatedBefore", Some(age)),
-        None => all.span("dropAfter", spec.drop_after.as_ref(), defaults.drop_after.as_ref(), AGE),
+        None => all.span("dropAfter", spec.drop_after.as_ref(), defaults.drop_after, AGE),
     }
     all.schedule(&spec.schedule, SCHEDULE);
     all.with_default("paused", spec.paused.to_string(), "false");
@@ -289,11 +313,11 @@ impl Settings {
         }
     }
 
-    /// A span: the resource's own, or the database's default.
-    fn span(&mut self, field: &'static str, own: Option<&SpanText>, default: Option<&SpanText>, rule: Rule) {
+    /// A span: the resource's own, or the default in force.
+    fn span(&mut self, field: &'static str, own: Option<&SpanText>, default: Option<(&SpanText, Source)>, rule: Rule) {
         let (text, source) = match (own, default, rule.unset) {
             (Some(own), _, _) => (own, Source::Resource),
-            (None, Some(default), _) => (default, Source::DatabaseDefaults),
+            (None, Some(default), _) => default,
             (None, None, Unset::NotManaged) => return self.push(field, None, Source::NotManaged),
             (None, None, Unset::Invalid) => return self.push(field, None, Source::Invalid),
             (None, None, Unset::Unlimited) => return self.push(field, Some("unlimited".to_owned()), Source::BuiltIn),
@@ -346,6 +370,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::timescale_database::{DefaultSource, EffectiveDefault};
     use crate::desired::PolicyTarget;
 
     fn read<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &serde_json::Value) -> K {
@@ -384,6 +409,33 @@ mod tests {
         (found.value.clone(), found.source)
     }
 
+    fn managed(database: &TimescaleDatabase, attached: Attached) -> Managed {
+        Managed { database: Arc::new(database.clone()), operator_defaults: Defaults::default(), attached }
+    }
+
+    #[test]
+    fn what_the_database_leaves_out_the_operator_says() {
+        let operator = Defaults {
+            chunk_interval: Some("2 days".into()),
+            compress_after: Some("7 days".into()),
+            drop_after: Some("90 days".into()),
+        };
+        let database = Arc::new(database(&json!({"dropAfter": "1 year"})));
+        let (whole, operator_defaults) = desired::with_operator_defaults(&database, &operator);
+        let shown = desired::effective_defaults(&whole, &operator_defaults).map(|d| (d.chunk_interval, d.drop_after));
+        let of = |value: &str, source| Some(EffectiveDefault { value: value.to_owned(), source });
+        assert_eq!(shown, Some((of("2 days", DefaultSource::Operator), of("1 year", DefaultSource::Database))));
+        let attached = Attached {
+            hypertables: vec![hypertable(&json!({}))],
+            retention: vec![retention("readings", &json!({}))],
+            ..Attached::default()
+        };
+        let all = effective(&Managed { database: whole, operator_defaults, attached });
+        let says = |value: &str, source| (Some(value.to_owned()), source);
+        assert_eq!(setting(&all, "Hypertable", "chunkInterval"), says("2 days", Source::OperatorDefaults));
+        assert_eq!(setting(&all, "RetentionPolicy", "dropAfter"), says("1 year", Source::DatabaseDefaults));
+    }
+
     #[test]
     fn each_layer_is_named() {
         let database = database(&json!({"chunkInterval": "P1D"}));
@@ -392,7 +444,7 @@ mod tests {
             retention: vec![retention("readings", &json!({"dropAfter": "1 week", "schedule": {"interval": "PT1H"}}))],
             ..Attached::default()
         };
-        let all = effective(&database, &attached);
+        let all = effective(&managed(&database, attached));
         let says = |value: &str, source| (Some(value.to_owned()), source);
         assert_eq!(setting(&all, "Hypertable", "chunkInterval"), says("1 day", Source::DatabaseDefaults));
         assert_eq!(setting(&all, "Hypertable", "tablespaces"), (None, Source::NotManaged));
@@ -411,7 +463,7 @@ mod tests {
             (json!({}), (Some("90 days".to_owned()), Source::DatabaseDefaults)),
         ] {
             let attached = Attached { retention: vec![retention("readings", &spec)], ..Attached::default() };
-            assert_eq!(setting(&effective(&database, &attached), "RetentionPolicy", "dropAfter"), expected);
+            assert_eq!(setting(&effective(&managed(&database, attached)), "RetentionPolicy", "dropAfter"), expected);
         }
     }
 
@@ -424,7 +476,7 @@ mod tests {
             (json!({"dropAfter": 0}), Some("0")),
         ] {
             let attached = Attached { retention: vec![retention("readings", &spec)], ..Attached::default() };
-            let all = effective(&database, &attached);
+            let all = effective(&managed(&database, attached));
             let expected = (value.map(str::to_owned), Source::Invalid);
             assert_eq!(setting(&all, "RetentionPolicy", "dropAfter"), expected);
             assert_eq!(all[1].refusals[0].reason, "InvalidSpec", "{all:?}");
@@ -436,7 +488,7 @@ mod tests {
         let database = database(&json!({"dropAfter": "90 days"}));
         let attached =
             Attached { retention: vec![retention("a", &json!({})), retention("b", &json!({}))], ..Attached::default() };
-        let all = effective(&database, &attached);
+        let all = effective(&managed(&database, attached));
         let refusals: Vec<_> =
             all.iter().map(|r| (r.name.as_str(), r.refusals.iter().map(|r| r.reason).collect())).collect();
         assert_eq!(refusals, [("plant", vec![]), ("a", vec![]), ("b", vec!["Conflicted"])]);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{job_health::JobHealth, table_health::TableHealth};
 use crate::{
-    api::{TimescaleDatabase, types::Relation},
+    api::{TimescaleDatabase, timescale_database::Defaults, types::Relation},
     catalog::{
         Catalog,
         statistics::{JobError, Statistics},
@@ -42,8 +42,10 @@ pub struct Snapshot {
 /// The resources that a pass goes by.
 #[derive(Clone, Debug)]
 pub struct Managed {
-    /// The database's own.
+    /// The database's own, with the operator's defaults where it has none.
     pub database: Arc<TimescaleDatabase>,
+    /// Which defaults are the operator's.
+    pub operator_defaults: Defaults,
     /// Those attached to it.
     pub attached: Attached,
 }

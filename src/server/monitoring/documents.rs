@@ -889,6 +889,8 @@ pub enum Source {
     Resource,
     /// `spec.defaults` of the `TimescaleDatabase` says it.
     DatabaseDefaults,
+    /// A flag of the operator says it.
+    OperatorDefaults,
     /// The built-in default, whether the resource repeats it or not.
     BuiltIn,
     /// Nothing says it: what is in the database stays.
@@ -902,6 +904,7 @@ impl From<settings::Source> for Source {
         match source {
             settings::Source::Resource => Self::Resource,
             settings::Source::DatabaseDefaults => Self::DatabaseDefaults,
+            settings::Source::OperatorDefaults => Self::OperatorDefaults,
             settings::Source::BuiltIn => Self::BuiltIn,
             settings::Source::NotManaged => Self::NotManaged,
             settings::Source::Invalid => Self::Invalid,
@@ -942,7 +945,7 @@ impl Item for Configuration {
                 })
                 .collect(),
         };
-        settings::effective(&managed.database, &managed.attached).into_iter().map(item).collect()
+        settings::effective(managed).into_iter().map(item).collect()
     }
 
     fn key(&self) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! Values that a `TimescaleDatabase` has for fields that its resources leave out.
 
-use super::{database::Database, manifests, stage::Stage};
+use super::{database::Database, manifests, operator::Operator, stage::Stage};
 use crate::support::Result;
 
 #[tokio::test]
@@ -72,6 +72,32 @@ async fn defaults_are_filled_in_and_followed_and_missed_by_name() -> Result<()> 
         .await?["status"]["conditions"][0]["message"]
         .to_string();
     assert!(message.contains("TimescaleDatabase plant: spec.defaults.compressAfter"), "{message}");
+    stage.end().await?;
+    database.end().await
+}
+
+#[tokio::test]
+async fn the_operators_defaults_count_where_the_database_has_none() -> Result<()> {
+    let mut stage = Stage::own("layers").await?;
+    let options = ["--default-chunk-interval", "2 days", "--default-drop-after", "1 year"];
+    let kubeconfig = stage.api()?.kubeconfig_path().to_owned();
+    stage.put_operator(Operator::start_with(&kubeconfig, "info", &options).await?);
+    let database = Database::start().await?;
+    database.run(&manifests::table("a")).await?;
+    stage.secret(&database).await?;
+    let plant = manifests::database("plant", "defaults: {dropAfter: 3 years}");
+    stage.apply(&[plant, manifests::hypertable("a", ""), manifests::retention("a", "")]).await?;
+    stage.ready("timescaledatabase/plant hypertable/a retentionpolicy/a").await?;
+    assert!(database.value::<bool>(&format!("SELECT {}", Database::chunks_span("a", "2 days"))).await?);
+    assert!(database.value::<bool>(&format!("SELECT {}", Database::drops_after("a", "3 years"))).await?);
+    let shown = serde_json::json!({
+        "chunkInterval": {"value": "2 days", "source": "Operator"},
+        "dropAfter": {"value": "3 years", "source": "Database"},
+    });
+    assert_eq!(stage.get("timescaledatabase/plant").await?["status"]["defaults"], shown);
+    stage.patch("timescaledatabase/plant", r#"{"defaults": null}"#).await?;
+    database.until(&Database::drops_after("a", "1 year")).await?;
+    stage.ready("timescaledatabase/plant retentionpolicy/a").await?;
     stage.end().await?;
     database.end().await
 }

@@ -18,6 +18,7 @@ mod conflicts;
 mod connections;
 mod defaults;
 mod deletion;
+mod examples;
 mod fleet;
 mod guards;
 mod high_availability;
