@@ -389,6 +389,22 @@ pub fn set_search_path(set: &str, schemas: &[SqlName]) -> String {
     format!("{set} search_path = {}", path.join(", "))
 }
 
+/// What installs the monitoring views and functions in a schema, to be run in one transaction. The texts are fixed, and
+/// are what psql runs (`sql/monitoring/install.sql`); they read the name of the schema from a setting.
+pub fn install_monitoring(schema: &SqlName) -> String {
+    [
+        &format!(
+            "SELECT set_config('timescaledb_policy_operator.monitoring_schema', {}, true);",
+            quote_literal(schema.as_str())
+        ),
+        include_str!("../sql/monitoring/schema.sql"),
+        include_str!("../sql/monitoring/views.sql"),
+        include_str!("../sql/monitoring/operations.sql"),
+        include_str!("../sql/monitoring/version.sql"),
+    ]
+    .join("\n")
+}
+
 /// A view that exists only to have the server read a query, in a transaction that is rolled back. That it must be one
 /// SELECT is the server's judgement: CREATE VIEW takes nothing else.
 pub fn temporary_view(query: &str) -> String {

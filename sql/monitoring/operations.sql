@@ -38,7 +38,8 @@ BEGIN
     BEGIN
         before_bytes := _chunk_bytes(chunk);
         IF before_bytes IS NULL THEN
-            RAISE EXCEPTION '% is not a chunk', chunk USING ERRCODE = 'wrong_object_type', HINT = 'SELECT show_chunks(...) lists the chunks of a hypertable.';
+            RAISE EXCEPTION '% is not a chunk', chunk
+                USING ERRCODE = 'wrong_object_type', HINT = 'SELECT show_chunks(...) lists the chunks of a hypertable.';
         END IF;
         PERFORM @extension@.compress_chunk(chunk, if_not_compressed => true);
         after_bytes := _chunk_bytes(chunk);
@@ -52,7 +53,8 @@ BEGIN
     BEGIN
         before_bytes := _chunk_bytes(chunk);
         IF before_bytes IS NULL THEN
-            RAISE EXCEPTION '% is not a chunk', chunk USING ERRCODE = 'wrong_object_type', HINT = 'SELECT show_chunks(...) lists the chunks of a hypertable.';
+            RAISE EXCEPTION '% is not a chunk', chunk
+                USING ERRCODE = 'wrong_object_type', HINT = 'SELECT show_chunks(...) lists the chunks of a hypertable.';
         END IF;
         PERFORM @extension@.decompress_chunk(chunk, if_compressed => true);
         after_bytes := _chunk_bytes(chunk);
@@ -64,7 +66,9 @@ BEGIN
         END IF;
     END $body$, '@extension@', extension), '@here@', here));
     EXECUTE format('
-        CREATE OR REPLACE PROCEDURE refresh_aggregate(aggregate regclass, window_start text, window_end text, allow_data_loss boolean DEFAULT false)
+        CREATE OR REPLACE PROCEDURE refresh_aggregate(
+            aggregate regclass, window_start text, window_end text, allow_data_loss boolean DEFAULT false
+        )
         LANGUAGE plpgsql AS %L
     ', replace(replace($body$
     DECLARE
@@ -75,7 +79,8 @@ BEGIN
         IF NOT allow_data_loss THEN
             kept_from := @here@._erased_before(aggregate, window_start);
             IF kept_from IS NOT NULL THEN
-                RAISE EXCEPTION 'the rows before % are gone from what % reads: the refresh would erase what is materialized of them', kept_from, aggregate
+                RAISE EXCEPTION 'the rows before % are gone from what % reads: the refresh would erase what is materialized of them',
+                    kept_from, aggregate
                     USING ERRCODE = 'object_not_in_prerequisite_state',
                     HINT = 'Refresh from ' || pg_catalog.quote_literal(kept_from) || ' on, or say allow_data_loss => true.';
             END IF;
@@ -153,7 +158,11 @@ AS $$
     )
 $$;
 
-COMMENT ON PROCEDURE compress_eligible_chunks(regclass, int) IS 'timescaledb-policy-operator: Compresses the chunks that the compression policy of the table is to compress now, oldest first, and commits after each.';
-COMMENT ON FUNCTION compress_one_chunk(regclass) IS 'timescaledb-policy-operator: Compresses one chunk; returns its size before and after.';
-COMMENT ON FUNCTION decompress_one_chunk(regclass) IS 'timescaledb-policy-operator: Decompresses one chunk; returns its size before and after.';
-COMMENT ON PROCEDURE refresh_aggregate(regclass, text, text, boolean) IS 'timescaledb-policy-operator: Refreshes a continuous aggregate over a range, unless that would erase what it holds of rows that are gone.';
+COMMENT ON PROCEDURE compress_eligible_chunks(regclass, int) IS
+    'timescaledb-policy-operator: Compresses what the compression policy is to compress, and commits after each chunk.';
+COMMENT ON FUNCTION compress_one_chunk(regclass) IS
+    'timescaledb-policy-operator: Compresses one chunk; returns its size before and after.';
+COMMENT ON FUNCTION decompress_one_chunk(regclass) IS
+    'timescaledb-policy-operator: Decompresses one chunk; returns its size before and after.';
+COMMENT ON PROCEDURE refresh_aggregate(regclass, text, text, boolean) IS
+    'timescaledb-policy-operator: Refreshes an aggregate over a range, unless that would erase what is gone from its source.';

@@ -1,6 +1,6 @@
 -- The version of these files, in the comment of the schema, with a fingerprint of what they installed, by which a later look
 -- tells whether it was changed: of the bodies and settings of the functions, and the rules of the views, that carry the
--- mark. src/plan/monitoring_schema.rs has the same version, and sql/catalog/server.sql the same fingerprint.
+-- mark. schema.sql and src/plan/monitoring_schema.rs have the same version, sql/catalog/server.sql the same fingerprint.
 CREATE OR REPLACE FUNCTION monitoring_version() RETURNS int
 LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT
 AS 'SELECT 1';
@@ -26,9 +26,9 @@ BEGIN
     LOOP
         EXECUTE format('COMMENT ON FUNCTION %s IS %L', ours.signature, 'timescaledb-policy-operator: For the monitoring views.');
     END LOOP;
-    SELECT md5(string_agg(o.text, '|' ORDER BY o.text COLLATE "C")) INTO fingerprint
+    SELECT md5(string_agg(o.definition, '|' ORDER BY o.definition COLLATE "C")) INTO fingerprint
     FROM (
-        SELECT p.proname || ' ' || md5(concat(p.prosrc, p.proconfig, p.prosecdef)) AS text
+        SELECT p.proname || ' ' || md5(concat(p.prosrc, p.proconfig, p.prosecdef)) AS definition
         FROM pg_proc p
         WHERE p.pronamespace = here AND starts_with(obj_description(p.oid, 'pg_proc'), 'timescaledb-policy-operator: ')
         UNION ALL

@@ -290,7 +290,10 @@ AS $$
             sum(s.bytes)::bigint AS bytes, max(s.bytes) AS largest,
             min(s.range_start) AS oldest, max(s.range_end) AS newest,
             min(s.range_start_integer) AS oldest_integer, max(s.range_end_integer) AS newest_integer
-        FROM (SELECT *, pg_total_relation_size(relation) + coalesce(pg_total_relation_size(compressed_relation), 0) AS bytes FROM _chunks()) s
+        FROM (
+            SELECT *, pg_total_relation_size(relation) + coalesce(pg_total_relation_size(compressed_relation), 0) AS bytes
+            FROM _chunks()
+        ) s
         GROUP BY s.hypertable_id
     ) c ON c.hypertable_id = t.hypertable_id
 $$;
@@ -303,8 +306,11 @@ AS $$
         (SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.ord) FROM unnest(cs.segmentby) WITH ORDINALITY s (name, ord)),
         (
             SELECT string_agg(
-                quote_ident(o.name) || CASE WHEN o.descending THEN ' DESC' ELSE '' END
-                    || CASE WHEN o.descending <> o.nulls_first THEN CASE WHEN o.nulls_first THEN ' NULLS FIRST' ELSE ' NULLS LAST' END ELSE '' END,
+                quote_ident(o.name) || CASE WHEN o.descending THEN ' DESC' ELSE '' END || CASE
+                    WHEN o.nulls_first AND NOT o.descending THEN ' NULLS FIRST'
+                    WHEN o.descending AND NOT o.nulls_first THEN ' NULLS LAST'
+                    ELSE ''
+                END,
                 ', ' ORDER BY o.ord
             )
             FROM unnest(cs.orderby, cs.orderby_desc, cs.orderby_nullsfirst) WITH ORDINALITY o (name, descending, nulls_first, ord)
@@ -372,10 +378,15 @@ AS $$
         d.oldest, d.newest, d.oldest_integer, d.newest_integer, j.health, j.reason
     FROM _jobs('policy_retention') j
     JOIN _tables() t ON t.hypertable_id = j.hypertable_id
-    LEFT JOIN (SELECT hypertable_id, count(*) AS chunks FROM _chunks() GROUP BY hypertable_id) c ON c.hypertable_id = t.hypertable_id
+    LEFT JOIN (
+        SELECT hypertable_id, count(*) AS chunks
+        FROM _chunks()
+        GROUP BY hypertable_id
+    ) c ON c.hypertable_id = t.hypertable_id
     LEFT JOIN (
         SELECT
-            job_id, count(*) AS chunks, sum(pg_total_relation_size(relation) + coalesce(pg_total_relation_size(compressed_relation), 0))::bigint AS bytes,
+            job_id, count(*) AS chunks,
+            sum(pg_total_relation_size(relation) + coalesce(pg_total_relation_size(compressed_relation), 0))::bigint AS bytes,
             min(range_start) AS oldest, max(range_end) AS newest,
             min(range_start_integer) AS oldest_integer, max(range_end_integer) AS newest_integer
         FROM _due('policy_retention')
@@ -388,7 +399,8 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
     SELECT
         t.schema_name::text, t.table_name::text, t.kind, b.age_from, b.age_to,
-        count(*), count(*) FILTER (WHERE c.compressed), sum(pg_total_relation_size(c.relation) + coalesce(pg_total_relation_size(c.compressed_relation), 0))::bigint,
+        count(*), count(*) FILTER (WHERE c.compressed),
+        sum(pg_total_relation_size(c.relation) + coalesce(pg_total_relation_size(c.compressed_relation), 0))::bigint,
         min(c.range_start), max(c.range_end), min(c.range_start_integer), max(c.range_end_integer)
     FROM _tables() t
     JOIN _chunks() c ON c.hypertable_id = t.hypertable_id
@@ -495,8 +507,8 @@ AS $$
 $$;
 
 -- How far an aggregate lags: behind what its refresh policy should have done by now, which is to have materialised what is
--- older than the end of its window, one bucket and one interval of the schedule. 0 where the source holds nothing to
--- materialise since. Of several policies the one that reaches furthest counts.
+-- older than the end of its window, one bucket and one interval of the schedule, and not older than the window. 0 where
+-- the source holds nothing to materialise since. Of several policies the one that reaches nearest to the present counts.
 CREATE OR REPLACE FUNCTION _aggregate_status() RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
@@ -534,7 +546,9 @@ AS $$
             LIMIT 1
         ) source_dimension
         CROSS JOIN LATERAL (
-            SELECT coalesce(parent.user_view_schema, raw.schema_name) AS schema_name, coalesce(parent.user_view_name, raw.table_name) AS table_name
+            SELECT
+                coalesce(parent.user_view_schema, raw.schema_name) AS schema_name,
+                coalesce(parent.user_view_name, raw.table_name) AS table_name
             FROM (SELECT) one
             LEFT JOIN _timescaledb_catalog.continuous_agg parent ON parent.mat_hypertable_id = raw.id
         ) source
@@ -559,11 +573,11 @@ AS $$
         CASE WHEN a.by_integer THEN a.watermark END,
         CASE WHEN NOT a.by_integer THEN CASE behind.found
             WHEN false THEN interval '0'
-            WHEN true THEN due.by_time - coalesce(_timescaledb_functions.to_timestamp(a.watermark), a.source_oldest)
+            WHEN true THEN due.by_time - due.from_time
         END END,
         CASE WHEN a.by_integer THEN CASE behind.found
             WHEN false THEN 0
-            WHEN true THEN due.by_integer - coalesce(a.watermark, a.source_oldest_integer)
+            WHEN true THEN due.by_integer - due.from_integer
         END END,
         a.invalidations,
         CASE
@@ -581,24 +595,27 @@ AS $$
     CROSS JOIN LATERAL (
         SELECT
             CASE WHEN j.job_id IS NOT NULL THEN
-                a.now_time - coalesce(_interval(CASE WHEN NOT a.by_integer THEN j.config ->> 'end_offset' END), '0') - a.width - j.schedule_interval
+                a.now_time - coalesce(_interval(CASE WHEN NOT a.by_integer THEN j.config ->> 'end_offset' END), '0') - a.width
+                    - j.schedule_interval
             END AS by_time,
             -- The schedule has no measure in units of the column.
             CASE WHEN j.job_id IS NOT NULL THEN
                 a.now_integer - coalesce(_bigint(j.config ->> 'end_offset'), 0) - a.width_integer
-            END AS by_integer
+            END AS by_integer,
+            CASE WHEN NOT a.by_integer THEN greatest(
+                coalesce(_timescaledb_functions.to_timestamp(a.watermark), a.source_oldest),
+                a.now_time - _interval(j.config ->> 'start_offset')
+            ) END AS from_time,
+            CASE WHEN a.by_integer THEN greatest(
+                coalesce(a.watermark, a.source_oldest_integer), a.now_integer - _bigint(j.config ->> 'start_offset')
+            ) END AS from_integer
     ) due
     CROSS JOIN LATERAL (
         SELECT CASE
-            WHEN NOT a.by_integer AND due.by_time <= coalesce(_timescaledb_functions.to_timestamp(a.watermark), '-infinity')
-                OR a.by_integer AND due.by_integer <= a.watermark
-            THEN false
+            WHEN due.by_time <= due.from_time OR due.by_integer <= due.from_integer THEN false
             ELSE _holds_rows(
                 a.source_relation, a.source_column, a.source_type,
-                CASE
-                    WHEN a.by_integer THEN a.watermark::text
-                    ELSE _time_text(_timescaledb_functions.to_timestamp(a.watermark), a.source_type)
-                END,
+                CASE WHEN a.by_integer THEN due.from_integer::text ELSE _time_text(due.from_time, a.source_type) END,
                 CASE WHEN a.by_integer THEN due.by_integer::text ELSE _time_text(due.by_time, a.source_type) END
             )
         END AS found
@@ -621,7 +638,8 @@ BEGIN
         $$, 'Chunks of each hypertable and continuous aggregate: count, compressed share, sizes, range.'),
         ('compression_statistics', $$
             schema_name text, table_name text, kind text, segment_by text, order_by text,
-            compressed_chunks bigint, uncompressed_chunks bigint, before_bytes numeric, after_bytes numeric, ratio numeric, saved_percent numeric
+            compressed_chunks bigint, uncompressed_chunks bigint,
+            before_bytes numeric, after_bytes numeric, ratio numeric, saved_percent numeric
         $$, 'What compression saves, for each table that has it enabled.'),
         ('compression_jobs', $$
             job_id int, schema_name text, table_name text, kind text, compress_after text, compress_created_before text,

@@ -69,6 +69,11 @@ pub struct TimescaleDatabaseSpec {
     /// What becomes of policies in the database when attached resources are deleted.
     #[serde(default)]
     pub deletion_policy: DatabaseDeletion,
+    /// Schema in which the monitoring views and functions are installed, upgraded and put back, as PostgreSQL stores its name (not quoted).
+    /// It is created, or is there and empty. Left out: nothing is installed. What is installed is never removed: where this names another schema, or none, it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub monitoring_schema: Option<String>,
 }
 
 fn default_resync_interval() -> IntervalText {
@@ -330,6 +335,9 @@ pub struct TimescaleDatabaseStatus {
     /// Edition: `timescale` (community) or `apache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
+    /// Version of the monitoring views in `monitoringSchema`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring_version: Option<i64>,
     /// Resources attached to this database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<i64>,

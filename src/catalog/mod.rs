@@ -87,6 +87,20 @@ pub struct Server {
     /// `timescaledb.restoring` is on: the database is being restored and must not be touched.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restoring: bool,
+    /// Where the monitoring views are installed (`sql/monitoring`), by the operator or by hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub monitoring: Vec<MonitoringSchema>,
+}
+
+/// A schema that holds the monitoring views, which its comment says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitoringSchema {
+    /// Name of the schema.
+    pub schema: SqlName,
+    /// Version of the views. 0 where the comment does not say one.
+    pub version: u32,
+    /// They are as they were installed.
+    pub intact: bool,
 }
 
 impl Server {

@@ -88,19 +88,22 @@ impl Pass<'_> {
         all(writes).await?;
 
         let server = findings.catalog.as_ref().map(|c| &c.server);
+        let unusable = server.and_then(|server| plan::unusable(server, self.database.spec.mode));
+        let (summary, monitoring_version) = match (server, unusable) {
+            _ if self.is_deleting() => (self.in_use(), None),
+            (_, Some(rejection)) => (Summary::new(rejection.reason, rejection.message), None),
+            (Some(server), None) => self.usable(server),
+            (None, None) => (Summary::new(Reason::InternalError, "no catalog was read"), None),
+        };
         let facts = TimescaleDatabaseStatus {
             postgres_version: server.map(Server::postgres_version),
             timescaledb_version: server.and_then(|s| s.extension.as_ref()).map(|e| e.version.to_string()),
             license: server.and_then(|s| s.license.clone()),
+            monitoring_version,
             resources: i64::try_from(self.members.len()).ok(),
             resources_in_sync: Some(in_sync),
             defaults: desired::effective_defaults(self.database, &self.managed.operator_defaults),
             ..TimescaleDatabaseStatus::default()
-        };
-        let summary = match server.and_then(|server| plan::unusable(server, self.database.spec.mode)) {
-            _ if self.is_deleting() => self.in_use(),
-            Some(rejection) => Summary::new(rejection.reason, rejection.message),
-            None => Summary::new(Reason::InSync, "connected; the live catalog is checked at every resync"),
         };
         self.context.reporter.say_database(self.database, &summary, facts).await
     }

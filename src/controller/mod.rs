@@ -8,6 +8,7 @@ mod connect;
 mod detached;
 mod fleet;
 mod jobs;
+mod monitoring_schema;
 mod pass;
 mod reconcile;
 mod report;

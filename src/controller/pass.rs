@@ -51,6 +51,10 @@ pub(super) struct Findings {
     pub(super) verdicts: BTreeMap<ClaimId, Verdict>,
     pub(super) warnings: BTreeMap<ClaimId, Vec<String>>,
     pub(super) failures: BTreeMap<ClaimId, Failure>,
+    /// The monitoring views were installed in this pass.
+    pub(super) monitoring_installed: bool,
+    /// Why the monitoring views could not be installed.
+    pub(super) monitoring_failure: Option<Failure>,
     /// What was done for each claim in this pass.
     pub(super) notes: BTreeMap<ClaimId, Note>,
 }

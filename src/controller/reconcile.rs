@@ -148,7 +148,10 @@ impl Pass<'_> {
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
             let applied = match &catalog.server.extension {
-                Some(extension) if round < MAX_ROUNDS => self.apply(&runnable, session, extension, &mut done).await,
+                Some(extension) if round < MAX_ROUNDS => {
+                    let installed = self.install_monitoring(session, &catalog.server).await;
+                    self.apply(&runnable, session, extension, &mut done).await || installed
+                }
                 _ => false,
             };
             if !applied {

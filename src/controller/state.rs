@@ -32,6 +32,8 @@ pub struct State {
     pub pauses: BTreeMap<ClaimId, Pause>,
     /// Claims that were found to have drifted and are not in sync again.
     pub drifted: BTreeSet<ClaimId>,
+    /// The monitoring views could not be installed.
+    pub monitoring: Option<Pause>,
     /// Passes in a row that could not observe or report.
     pub failures: u32,
     running: BTreeMap<ClaimId, Running>,
@@ -48,6 +50,19 @@ pub struct Pause {
     pub until: Instant,
     /// What failed.
     pub failure: Failure,
+}
+
+impl Pause {
+    /// The pause after one more failure.
+    pub fn after(
+        before: Option<&Self>,
+        generation: Option<i64>,
+        failure: Failure,
+        pause: impl FnOnce(u32) -> Duration,
+    ) -> Self {
+        let failures = before.filter(|p| p.generation == generation).map_or(0, |p| p.failures) + 1;
+        Self { generation, failures, until: Instant::now() + pause(failures), failure }
+    }
 }
 
 struct Running {
@@ -162,9 +177,8 @@ impl State {
         failure: Failure,
         pause: impl FnOnce(u32) -> Duration,
     ) {
-        let failures = self.pauses.get(id).filter(|p| p.generation == generation).map_or(0, |p| p.failures) + 1;
-        let until = Instant::now() + pause(failures);
-        self.pauses.insert(id.clone(), Pause { generation, failures, until, failure });
+        let pause = Pause::after(self.pauses.get(id), generation, failure, pause);
+        self.pauses.insert(id.clone(), pause);
     }
 }
 

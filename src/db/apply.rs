@@ -2,7 +2,7 @@
 
 use super::{LONG, QUICK, Session, set_limits};
 use crate::{
-    api::status::Reason,
+    api::{status::Reason, types::SqlName},
     catalog::Extension,
     error::{Class, Failure},
     plan::step::{Action, Step},
@@ -34,6 +34,15 @@ impl Session {
             let doing = if is_query { "spec.query" } else { &step.change };
             Failure { message: format!("{doing}: {}", failure.message), ..failure }
         })
+    }
+
+    /// Installs the monitoring views and functions, all or nothing. By the simple protocol: the text is this operator's own.
+    pub async fn install_monitoring(&self, schema: &SqlName) -> Result<(), Failure> {
+        self.metrics.statements.inc();
+        let text = sql::install_monitoring(schema);
+        let installed = self.execute(&format!("BEGIN; {}; {text}", set_limits("SET LOCAL", QUICK))).await;
+        let end = self.execute(if installed.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+        installed.and(end)
     }
 
     async fn each(&self, statements: &[Statement], set: &str, limits: super::Limits) -> Result<(), Failure> {

@@ -55,7 +55,7 @@ pub fn failure(doing: &str, error: &tokio_postgres::Error) -> Failure {
         message.push_str(". ");
         message.push_str(more.trim_end_matches('.'));
     }
-    if let Some(remedy) = remedy(reason) {
+    if let Some(remedy) = remedy(reason).filter(|_| db.hint().is_none()) {
         message.push_str(". ");
         message.push_str(remedy);
     }

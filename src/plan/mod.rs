@@ -14,6 +14,7 @@ mod drop_guard;
 mod hypertable;
 mod index;
 mod interlocks;
+pub mod monitoring_schema;
 mod policy;
 pub mod project;
 mod rebuild;

@@ -1598,6 +1598,7 @@ fn database() -> Vec<Field> {
             .edits("maximum", all_of_it, granted)
             .edits("removal", quarter, waiting)
             .gone(Effect::Same),
+        f("monitoringSchema").exempt("what it installs is no policy: tests/integration/e2e/monitoring.rs"),
         f("deletionPolicy")
             .case(
                 "value",

@@ -121,7 +121,7 @@ fn full(kind: &str) -> Value {
                 "tls": {"mode": "VerifyCA", "caSecretRef": {"name": "ca", "key": "root.pem"}}
             },
             "mode": "Observe", "resyncInterval": "1 minute", "statisticsInterval": "PT10M", "maxConnections": 5,
-            "guards": {"maxImmediateDropPercent": 0}, "deletionPolicy": "Orphan",
+            "guards": {"maxImmediateDropPercent": 0}, "deletionPolicy": "Orphan", "monitoringSchema": "monitoring",
             "healthThresholds": {"minCompressedPercent": 90, "maxChunks": 500, "maxChunksToDrop": 0},
             "defaults": {"chunkInterval": "1 day", "compressAfter": "7 days", "dropAfter": 90000},
             "allowedNamespaces": {

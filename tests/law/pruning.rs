@@ -451,12 +451,19 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
         .prop_map(|(from, selector)| AllowedNamespaces { from, selector });
     let spec = (
         (connection, mode, age(), age(), any::<i32>()),
-        (option::of(defaults), allowed_namespaces, any::<i32>(), any::<[i32; 3]>(), deletion),
+        (option::of(defaults), allowed_namespaces, any::<i32>(), any::<[i32; 3]>(), deletion, option::of(text())),
     )
         .prop_map(
             |(
                 (connection, mode, resync_interval, statistics_interval, max_connections),
-                (defaults, allowed_namespaces, max_immediate_drop_percent, thresholds, deletion_policy),
+                (
+                    defaults,
+                    allowed_namespaces,
+                    max_immediate_drop_percent,
+                    thresholds,
+                    deletion_policy,
+                    monitoring_schema,
+                ),
             )| TimescaleDatabaseSpec {
                 connection,
                 mode,
@@ -472,22 +479,29 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
                     max_chunks_to_drop: thresholds[2],
                 },
                 deletion_policy,
+                monitoring_schema,
             },
         );
-    let status = (big_number(), option::of(text()), option::of(text()), option::of(text()), big_number(), big_number())
-        .prop_map(
-            |(observed_generation, postgres_version, timescaledb_version, license, resources, resources_in_sync)| {
-                TimescaleDatabaseStatus {
-                    observed_generation,
-                    conditions: Vec::new(),
-                    postgres_version,
-                    timescaledb_version,
-                    license,
-                    resources,
-                    resources_in_sync,
-                }
-            },
-        );
+    let texts = (option::of(text()), option::of(text()), option::of(text()));
+    let numbers = (big_number(), big_number(), big_number());
+    let status = (big_number(), texts, numbers).prop_map(
+        |(
+            observed_generation,
+            (postgres_version, timescaledb_version, license),
+            (monitoring_version, resources, resources_in_sync),
+        )| {
+            TimescaleDatabaseStatus {
+                observed_generation,
+                conditions: Vec::new(),
+                postgres_version,
+                timescaledb_version,
+                license,
+                monitoring_version,
+                resources,
+                resources_in_sync,
+            }
+        },
+    );
     (spec, option::of(status))
         .prop_map(|(spec, status)| TimescaleDatabase { metadata: ObjectMeta::default(), spec, status })
         .boxed()

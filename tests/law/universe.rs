@@ -518,6 +518,7 @@ fn server(extension: &SqlName) -> BoxedStrategy<Server> {
                 license: Some(license.to_owned()),
                 read_only,
                 restoring: false,
+                monitoring: Vec::new(),
             }
         })
         .boxed()

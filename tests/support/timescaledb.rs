@@ -178,7 +178,13 @@ impl TimescaleDb {
     /// Runs a script of `sql/` as psql does, with these variables and the password of roles.
     pub async fn run_script(&self, name: &str, variables: &[(&str, &str)]) -> Result<()> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(name);
-        let mut script = std::fs::read_to_string(path)?.replace("\\g /dev/null", ";");
+        let mut script = std::fs::read_to_string(&path)?.replace("\\g /dev/null", ";");
+        let included: Vec<_> =
+            script.lines().filter_map(|line| line.strip_prefix("\\ir ")).map(str::to_owned).collect();
+        for name in included {
+            let text = std::fs::read_to_string(path.with_file_name(&name))?;
+            script = script.replace(&format!("\\ir {name}\n"), &text);
+        }
         for (name, value) in
             variables.iter().chain(&[("DBNAME", self.dbname.as_str()), ("password", &self.password_of_roles)])
         {

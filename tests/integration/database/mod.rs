@@ -13,6 +13,7 @@ mod indexes;
 mod law;
 mod locks;
 mod mistakes;
+mod monitoring;
 mod names;
 mod permissions;
 mod rebuilds;

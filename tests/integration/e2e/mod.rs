@@ -25,6 +25,7 @@ mod high_availability;
 mod lifecycle;
 mod load;
 mod mistakes;
+mod monitoring;
 mod monitoring_api;
 mod namespaces;
 mod outage;
