@@ -371,7 +371,7 @@ mod tests {
 
     use super::*;
     use crate::api::timescale_database::{DefaultSource, EffectiveDefault};
-    use crate::desired::PolicyTarget;
+    use crate::desired::{Attached, PolicyTarget};
 
     fn read<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &serde_json::Value) -> K {
         let object = json!({
