@@ -334,7 +334,7 @@ pub struct JobCounts {
     pub unhealthy: usize,
     /// Policy jobs that have not run yet, and need not have.
     pub unknown: usize,
-    /// Policy jobs that the scheduler does not run.
+    /// Policy jobs that somebody has paused.
     pub paused: usize,
     /// Jobs that are no policies of the kinds that the operator manages.
     pub others: usize,
@@ -419,7 +419,7 @@ impl Item for TimescaledbHealth {
         if let Some(observation) = observation {
             for job in &observation.catalog.jobs {
                 jobs.policies += 1;
-                jobs.paused += usize::from(!job.scheduled);
+                jobs.paused += usize::from(!job.is_in_force());
                 let report = observation.jobs.get(&job.id);
                 match report.and_then(|report| report.health.healthy) {
                     None => jobs.unknown += 1,
@@ -951,5 +951,164 @@ impl Item for Configuration {
     fn key(&self) -> Vec<String> {
         let ResourceName { kind, namespace, name } = &self.resource;
         vec![kind.clone(), namespace.clone(), name.clone()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::status::Reason,
+        catalog::statistics::{DatabaseStatistics, Statistics},
+        error::Class,
+        monitoring::{
+            job_health::JobHealth,
+            snapshot::{JobReport, Observation, Reading},
+            table_health::TableHealth,
+        },
+    };
+
+    const OBSERVED: i64 = 1_000_000;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn key() -> DatabaseKey {
+        ("factory".to_owned(), "plant".to_owned())
+    }
+
+    fn relation() -> Relation {
+        "public.readings".parse().unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// One hypertable, compressed, with this many retention jobs; each does as `healthy` says of its number.
+    fn snapshot(jobs: i32, healthy: impl Fn(i32) -> Option<bool>) -> Snapshot {
+        let job = |n: i32| {
+            json!({
+                "id": 1000 + n, "hypertable_id": 1, "policy": {"retention": {"after": {"older_than": "90 days"}}},
+                "schedule_interval": "1 day", "max_runtime": "0 seconds", "max_retries": -1, "retry_period": "1 hour",
+                "statistics": {"consecutive_failures": 3}
+            })
+        };
+        let catalog = json!({
+            "server": {"version_num": 170_005, "extension": {"version": "2.23.1", "schema": "public"}, "license": "timescale"},
+            "hypertables": {"public.readings": {
+                "id": 1, "dimensions": [{"column": "ts", "partitioning": {"range": "7 days"}}],
+                "columnstore": {"segment_by": ["sensor"]}
+            }},
+            "jobs": (0..jobs).map(job).collect::<Vec<_>>()
+        });
+        let catalog: Catalog = serde_json::from_value(catalog).unwrap_or_else(|e| panic!("{e}"));
+        let report = |n: i32| {
+            let message = format!("job {n}");
+            let error = JobError { at: at(OBSERVED - 60), code: None, message: "permission denied".to_owned() };
+            let health = JobHealth { healthy: healthy(n), reason: Reason::JobFailed, message };
+            (1000 + n, JobReport { health, last_error: Some(error) })
+        };
+        let health = TableHealth { word: HealthWord::Critical, reasons: vec!["1200 chunks".to_owned()] };
+        let figures = TableStatistics {
+            chunks: 8,
+            compressed_chunks: 6,
+            bytes: 800,
+            before_compression_bytes: 1000,
+            after_compression_bytes: 150,
+            ..TableStatistics::default()
+        };
+        let database = DatabaseStatistics { bytes: Some(4096), ..DatabaseStatistics::default() };
+        let statistics = Statistics { database, tables: [(relation(), figures)].into(), other_jobs: Vec::new() };
+        Snapshot {
+            observation: Some(Arc::new(Observation {
+                at: at(OBSERVED),
+                catalog: Arc::new(catalog),
+                jobs: (0..jobs).map(report).collect(),
+                tables: [(relation(), health)].into(),
+            })),
+            reading: Some(Arc::new(Reading { at: at(OBSERVED - 100), took: Duration::from_millis(20), statistics })),
+            ..Snapshot::default()
+        }
+    }
+
+    /// The one item of the database.
+    fn only<T: Item>(snapshot: &Snapshot) -> T {
+        let mut items = T::of(&key(), snapshot, at(OBSERVED + 30));
+        assert_eq!(items.len(), 1);
+        items.remove(0)
+    }
+
+    fn failure() -> Failure {
+        Failure::new(Class::Transient, Reason::DatabaseUnreachable, "no route to host")
+    }
+
+    #[test]
+    fn an_answer_says_how_old_it_is_and_whether_the_last_look_failed() {
+        let mut seen = snapshot(0, |_| None);
+        let age = |snapshot: &Snapshot| {
+            let whole = only::<DatabaseHealth>(snapshot);
+            let table = only::<ChunkMetrics>(snapshot).table.origin;
+            [(whole.origin.age_seconds, whole.origin.stale), (table.age_seconds, table.stale)]
+        };
+        assert_eq!(age(&seen), [(Some(30), false), (Some(130), false)]);
+        seen.reading_failure = Some(failure());
+        assert_eq!(age(&seen), [(Some(30), false), (Some(130), true)]);
+        seen.failure = Some(failure());
+        assert_eq!(age(&seen), [(Some(30), true), (Some(130), true)]);
+        let never = only::<DatabaseHealth>(&Snapshot { failure: Some(failure()), ..Snapshot::default() });
+        assert_eq!((never.origin.observed_at, never.origin.stale, never.reachable), (None, true, false));
+        // A clock that was set back makes nothing younger than now.
+        assert_eq!(Origin::new(&key(), Some(at(OBSERVED)), false, at(OBSERVED - 5)).age_seconds, Some(0));
+    }
+
+    #[test]
+    fn jobs_are_counted_by_health_and_the_ill_ones_listed_up_to_a_limit() {
+        let some = only::<TimescaledbHealth>(&snapshot(6, |n| {
+            [Some(true), Some(false), None][usize::try_from(n % 3).unwrap_or(0)]
+        }));
+        let JobCounts { policies, healthy, unhealthy, unknown, .. } = some.jobs;
+        assert_eq!((policies, healthy, unhealthy, unknown), (6, 2, 2, 2));
+        let first = &some.unhealthy_jobs[0];
+        assert_eq!(
+            (first.job_id, first.policy, first.table.as_deref()),
+            (1001, PolicyName::Retention, Some("readings"))
+        );
+        assert_eq!((first.reason.as_str(), first.consecutive_failures), ("JobFailed", 3));
+        assert_eq!(first.last_error.as_ref().map(|error| error.message.as_str()), Some("permission denied"));
+
+        let many = only::<TimescaledbHealth>(&snapshot(200, |_| Some(false)));
+        assert_eq!((many.jobs.unhealthy, many.unhealthy_jobs.len()), (200, LISTED_JOBS));
+    }
+
+    #[test]
+    fn figures_of_a_table_are_what_was_read() {
+        let seen = snapshot(1, |_| Some(true));
+        let CompressionMetrics { compressed_share, ratio, segment_by, policy, .. } = only(&seen);
+        assert_eq!((compressed_share, ratio), (Some(0.75), Some(6.667)));
+        assert_eq!((segment_by, policy.is_none()), (Some(vec!["sensor".to_owned()]), true));
+        let ChunkMetrics { uncompressed_chunks, average_chunk_bytes, .. } = only(&seen);
+        assert_eq!((uncompressed_chunks, average_chunk_bytes), (Some(2), Some(100)));
+        let HypertableMetrics { health, health_reasons, drop_after, chunk_interval, .. } = only(&seen);
+        assert_eq!((health, health_reasons), (Some(Health::Critical), vec!["1200 chunks".to_owned()]));
+        assert_eq!((drop_after.as_deref(), chunk_interval.as_deref()), (Some("90 days"), Some("7 days")));
+        // Nothing is made up where nothing was read.
+        let unread = Snapshot { reading: None, ..seen };
+        let ChunkMetrics { chunks, average_chunk_bytes, table, .. } = only(&unread);
+        assert_eq!((chunks, average_chunk_bytes, table.origin.stale), (None, None, true));
+    }
+
+    #[test]
+    fn what_every_caller_may_read_names_no_table_and_repeats_no_message() {
+        let seen = Snapshot { failure: Some(failure()), ..snapshot(3, |_| Some(false)) };
+        let status = serde_json::to_string(&only::<TimescaledbStatus>(&seen)).unwrap_or_default();
+        for secret in ["readings", "no route", "permission denied", "1200 chunks"] {
+            assert!(!status.contains(secret), "{status}");
+        }
+        assert!(status.contains("\"reason\":\"DatabaseUnreachable\"") && status.contains("\"health\":\"critical\""));
+        let everybody = OperatorHealth::of([&seen].into_iter(), true, at(OBSERVED));
+        let everybody = serde_json::to_string(&everybody).unwrap_or_default();
+        assert!(!everybody.contains("plant") && !everybody.contains("factory"), "{everybody}");
     }
 }

@@ -502,6 +502,27 @@ async fn without_the_cluster_nobody_is_let_in() -> Result<()> {
     stage.end().await
 }
 
+#[tokio::test]
+async fn an_instance_that_stands_by_leaves_the_answers_to_the_leader() -> Result<()> {
+    let mut stage = Stage::own("standby-answers").await?;
+    let options = [ON, &["--leader-elect", "true", "--lease-namespace", "standby-answers"]].concat();
+    stage.start_operator_with(&options).await?;
+    let leader = Caller::new(stage.operator()?, Some("admin"), None)?;
+    let health = async |caller: &Caller| caller.get(HEALTH).await?.good();
+    eventually("it leads", async || Ok((health(&leader).await?["leading"] == true).then_some(()))).await?;
+    let standby = Operator::start_with(stage.api()?.kubeconfig_path(), "info", &options).await?;
+    let caller = Caller::new(&standby, Some("admin"), None)?;
+    eventually("it stands by", async || Ok((health(&caller).await?["leading"] == false).then_some(()))).await?;
+    for path in ADMIN.into_iter().chain([STATUS]) {
+        let answer = caller.get(path).await?;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text);
+        assert!(answer.problem()?.contains("stands by"), "{}", answer.text);
+        assert_eq!(leader.get(path).await?.status, 200, "{path}");
+    }
+    drop(standby);
+    stage.end().await
+}
+
 /// A certificate for `localhost` in the folder, as a mounted secret has it.
 fn write_certificate(folder: &Path) -> Result<rcgen::Certificate> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
