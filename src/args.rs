@@ -72,11 +72,11 @@ pub struct MonitoringApi {
     #[arg(long, env = "MONITORING_LISTEN")]
     pub monitoring_listen: Option<SocketAddr>,
     /// Certificate chain of the monitoring API, in PEM; read again when it changes. Left out: clear text.
-    #[arg(long, env = "MONITORING_TLS_CERT_FILE", requires_all = ["monitoring_tls_key_file", "monitoring_listen"])]
-    pub monitoring_tls_cert_file: Option<PathBuf>,
+    #[arg(long, env = "TLS_CERT_FILE", requires_all = ["tls_key_file", "monitoring_listen"])]
+    pub tls_cert_file: Option<PathBuf>,
     /// Key of the certificate, in PEM.
-    #[arg(long, env = "MONITORING_TLS_KEY_FILE", requires_all = ["monitoring_tls_cert_file", "monitoring_listen"])]
-    pub monitoring_tls_key_file: Option<PathBuf>,
+    #[arg(long, env = "TLS_KEY_FILE", requires_all = ["tls_cert_file", "monitoring_listen"])]
+    pub tls_key_file: Option<PathBuf>,
 }
 
 /// Values for fields that neither a resource nor its TimescaleDatabase gives.

@@ -50,9 +50,9 @@ impl Api {
     /// # Errors
     /// When the address is taken, or the certificate cannot be used.
     pub async fn open(options: MonitoringApi) -> Result<Option<Self>, String> {
-        let MonitoringApi { monitoring_listen, monitoring_tls_cert_file, monitoring_tls_key_file } = options;
+        let MonitoringApi { monitoring_listen, tls_cert_file, tls_key_file } = options;
         let Some(address) = monitoring_listen else { return Ok(None) };
-        let certificate = match (monitoring_tls_cert_file, monitoring_tls_key_file) {
+        let certificate = match (tls_cert_file, tls_key_file) {
             (Some(certificate), Some(key)) => Some(Certificate::read(certificate, key).await?),
             _ => None,
         };
@@ -60,9 +60,7 @@ impl Api {
         let (listen, tls) = (listener.local_addr().map_err(|e| e.to_string())?, certificate.is_some());
         tracing::info!(%listen, tls, "the monitoring API listens");
         if !tls && !listen.ip().is_loopback() {
-            tracing::warn!(
-                "the monitoring API takes tokens in clear text: give it --monitoring-tls-cert-file and --monitoring-tls-key-file"
-            );
+            tracing::warn!("the monitoring API takes tokens in clear text: give it --tls-cert-file and --tls-key-file");
         }
         Ok(Some(Self { listener, certificate }))
     }

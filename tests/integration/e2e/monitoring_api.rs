@@ -536,7 +536,7 @@ async fn a_renewed_certificate_is_taken_over_without_a_restart() -> Result<()> {
     let folder = Folder::new("certificate")?;
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-    let options = [ON, &["--monitoring-tls-cert-file", &certificate, "--monitoring-tls-key-file", &key]].concat();
+    let options = [ON, &["--tls-cert-file", &certificate, "--tls-key-file", &key]].concat();
     let first = write_certificate(folder.path())?;
     let mut stage = Stage::own("certificates").await?;
     stage.start_operator_with(&options).await?;
