@@ -8,7 +8,7 @@ use super::snapshot::Managed;
 use crate::{
     api::{
         CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
-        timescale_database::Defaults,
+        timescale_database::{Defaults, HealthThresholds},
         types::{Interval, IntervalText, Schedule, Span, SpanText},
     },
     desired::{self, ClaimId, Kind, ResourceId},
@@ -141,6 +141,10 @@ fn of_database(database: &TimescaleDatabase) -> ResourceSettings {
     all.with_default("maxConnections", spec.max_connections.to_string(), "3");
     all.with_default("allowedNamespaces.from", format!("{:?}", spec.allowed_namespaces.from), "Same");
     all.with_default("guards.maxImmediateDropPercent", spec.guards.max_immediate_drop_percent.to_string(), "25");
+    let HealthThresholds { min_compressed_percent, max_chunks, max_chunks_to_drop } = spec.health_thresholds;
+    all.with_default("healthThresholds.minCompressedPercent", min_compressed_percent.to_string(), "60");
+    all.with_default("healthThresholds.maxChunks", max_chunks.to_string(), "1000");
+    all.with_default("healthThresholds.maxChunksToDrop", max_chunks_to_drop.to_string(), "10");
     all.with_default("deletionPolicy", format!("{:?}", spec.deletion_policy), "Delete");
     all.of(SettingsOf::Database, database)
 }
@@ -492,5 +496,52 @@ mod tests {
         let refusals: Vec<_> =
             all.iter().map(|r| (r.name.as_str(), r.refusals.iter().map(|r| r.reason).collect())).collect();
         assert_eq!(refusals, [("plant", vec![]), ("a", vec![]), ("b", vec!["Conflicted"])]);
+    }
+
+    /// What says which object a resource is about, and what stands in for another field.
+    const NO_SETTINGS: [&str; 12] = [
+        "connection",
+        "defaults",
+        "databaseRef",
+        "targetRef",
+        "targetSelector",
+        "schema",
+        "table",
+        "name",
+        "timeColumn",
+        "query",
+        "compressCreatedBefore",
+        "dropCreatedBefore",
+    ];
+
+    #[test]
+    fn no_field_of_a_spec_is_left_out_and_every_default_is_the_built_in_one() {
+        let (_, targets) = retention("readings", &json!({}));
+        let target = json!({"targetRef": {"kind": "Hypertable", "name": "readings"}});
+        let aggregate = json!({"databaseRef": {"name": "plant"}, "name": "hourly", "query": "SELECT 1"});
+        let attached = Attached {
+            hypertables: vec![hypertable(&json!({}))],
+            aggregates: vec![Arc::new(read("ContinuousAggregate", "hourly", &aggregate))],
+            compression: vec![(Arc::new(read("CompressionPolicy", "readings", &target)), targets)],
+            retention: vec![retention("readings", &json!({}))],
+            ..Attached::default()
+        };
+        let defaults = json!({"compressAfter": "7 days", "dropAfter": "90 days"});
+        let all = effective(&database(&defaults), &attached);
+        let crds = serde_json::to_value(crate::api::crds()).unwrap_or_default();
+        assert_eq!(crds.as_array().map(Vec::len), Some(all.len()));
+        for crd in crds.as_array().into_iter().flatten() {
+            let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default();
+            let of_kind = all.iter().find(|resource| resource.kind.as_str() == kind);
+            let settings = of_kind.map(|resource| &resource.settings[..]).unwrap_or_default();
+            let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+            for field in spec.as_object().into_iter().flat_map(|fields| fields.keys()) {
+                let is_of = |s: &EffectiveSetting| s.field.split('.').next() == Some(field);
+                assert!(NO_SETTINGS.contains(&&**field) || settings.iter().any(is_of), "{kind}.spec.{field}");
+            }
+            // Nothing but the defaults was written.
+            let own = settings.iter().filter(|setting| setting.source == Source::Resource);
+            assert_eq!(own.map(|setting| setting.field).collect::<Vec<_>>(), [""; 0], "{kind}");
+        }
     }
 }
