@@ -146,6 +146,7 @@ fn of_database(database: &TimescaleDatabase) -> ResourceSettings {
     all.with_default("healthThresholds.maxChunks", max_chunks.to_string(), "1000");
     all.with_default("healthThresholds.maxChunksToDrop", max_chunks_to_drop.to_string(), "10");
     all.with_default("deletionPolicy", format!("{:?}", spec.deletion_policy), "Delete");
+    all.text("monitoringSchema", spec.monitoring_schema.clone());
     all.of(SettingsOf::Database, database)
 }
 
@@ -527,7 +528,7 @@ mod tests {
             ..Attached::default()
         };
         let defaults = json!({"compressAfter": "7 days", "dropAfter": "90 days"});
-        let all = effective(&database(&defaults), &attached);
+        let all = effective(&managed(&database(&defaults), attached));
         let crds = serde_json::to_value(crate::api::crds()).unwrap_or_default();
         assert_eq!(crds.as_array().map(Vec::len), Some(all.len()));
         for crd in crds.as_array().into_iter().flatten() {
