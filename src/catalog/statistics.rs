@@ -92,11 +92,12 @@ pub struct DatabaseStatistics {
     pub blocks_hit: i64,
     /// Blocks read from outside of them (`blks_read`).
     pub blocks_read: i64,
-    /// `timescaledb.max_background_workers`: one per database with the extension and one per running job.
+    /// `timescaledb.max_background_workers`: the launcher, one for each database with the extension and one for each running
+    /// job.
     pub workers_limit: Option<i64>,
-    /// Background workers of TimescaleDB that run on the server now, for all databases.
+    /// Background workers of TimescaleDB that run on the server now, for all databases. Absent on a standby.
     pub workers_running: Option<i64>,
-    /// Whether a scheduler runs for this database. Absent where that cannot be seen.
+    /// Whether a scheduler runs for this database. Absent on a standby.
     pub scheduler: Option<bool>,
 }
 
@@ -118,9 +119,10 @@ pub struct TableStatistics {
     pub oldest: Option<Timestamp>,
     /// Where the range of the newest chunk ends.
     pub newest: Option<Timestamp>,
-    /// Chunks that the compression policy in force is to compress and that are not compressed. Absent without one.
+    /// Chunks that the compression policy in force is to compress and that are not compressed. Absent without one, while it
+    /// is paused, and where its age or the time for integers cannot be read.
     pub chunks_to_compress: Option<i64>,
-    /// Chunks that the retention policy in force drops at its next run. Absent without one.
+    /// Chunks that the retention policy in force drops at its next run. Absent likewise.
     pub chunks_to_drop: Option<i64>,
     /// Of a continuous aggregate by time: where its newest materialised bucket ends.
     pub watermark: Option<Timestamp>,

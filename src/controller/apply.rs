@@ -134,8 +134,7 @@ impl Applying<'_, '_> {
 
     /// Starts the steps beside the pass. Returns whether it did.
     fn long(&mut self, claim: &ClaimId, steps: &[&Step]) -> bool {
-        // One connection is the session's own.
-        let free = usize::try_from(self.pass.database.spec.max_connections - 1).unwrap_or(1).max(1);
+        let free = self.pass.free_connections();
         if self.pass.state.running().len() >= free {
             let message = format!(
                 "waits for one of {free} connections for long steps (spec.maxConnections of the TimescaleDatabase, less one)"
@@ -143,6 +142,9 @@ impl Applying<'_, '_> {
             let waits = Failure::new(Class::Transient, Reason::InProgress, message);
             self.pass.findings.failures.insert(claim.clone(), waits);
             return false;
+        }
+        if self.pass.state.running().len() + 1 >= free {
+            self.pass.state.readings.give_way();
         }
         let steps: Vec<Step> = steps.iter().map(|step| (*step).clone()).collect();
         tracing::info!(%claim, steps = steps.len(), "long steps start: {}", steps[0].change);
@@ -154,6 +156,11 @@ impl Applying<'_, '_> {
 }
 
 impl Pass<'_> {
+    /// Connections beside the session's own.
+    pub(super) fn free_connections(&self) -> usize {
+        usize::try_from(self.database.spec.max_connections - 1).unwrap_or(1).max(1)
+    }
+
     /// What will have to be undone must hold its finalizer before it is done or adopted, and its database before that. In
     /// `Observe` mode nothing is ever undone.
     pub(super) async fn hold_on(&mut self, desired: &Desired) {

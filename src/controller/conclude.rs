@@ -28,7 +28,7 @@ impl Pass<'_> {
     /// Tells every resource what became of it, where that is news.
     pub(super) async fn report(&self) -> Result<(), Failure> {
         let findings = &self.findings;
-        let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());
+        let reading = self.state.readings.last().cloned();
         let statistics = reading.as_ref().map(|reading| &reading.statistics);
         let catalog = findings.catalog.as_deref();
         let nothing: &[String] = &[];
@@ -114,11 +114,11 @@ impl Pass<'_> {
             let (jobs, tables) = (self.findings.jobs.clone(), self.findings.tables.clone());
             Arc::new(Observation { at: Timestamp::now(), catalog: catalog.clone(), jobs, tables })
         });
-        let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());
+        let readings = &self.state.readings;
         self.context.board.update(&self.key(), |snapshot| {
             snapshot.observation = observation.or(snapshot.observation.take());
-            snapshot.reading = reading;
-            snapshot.reading_failure.clone_from(&self.findings.reading_failure);
+            snapshot.reading = readings.last().cloned();
+            snapshot.reading_failure = readings.failure().cloned();
             snapshot.failure = failure;
             snapshot.reasons = reasons;
             snapshot.connections = self.state.connections();

@@ -34,7 +34,7 @@ impl Pass<'_> {
                 Err(failure) => tracing::warn!(database = ?self.key(), "errors of jobs could not be read: {failure}"),
             }
         }
-        let reading = self.state.reading.as_ref().map(|(_, reading)| reading.clone());
+        let reading = self.state.readings.last().cloned();
         let scheduler = reading.as_ref().map(|r| Scheduler::from(&r.statistics.database)).unwrap_or_default();
         self.findings.jobs = self.state.jobs.reports(&catalog.jobs, scheduler, now);
         if let Some(reading) = reading {

@@ -10,6 +10,7 @@ mod fleet;
 mod jobs;
 mod monitoring_schema;
 mod pass;
+mod readings;
 mod reconcile;
 mod report;
 pub mod scope;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kube::Resource;
@@ -46,8 +47,8 @@ pub(super) struct Findings {
     pub(super) jobs: BTreeMap<i32, JobReport>,
     /// How the tables in it do.
     pub(super) tables: BTreeMap<Relation, TableHealth>,
-    /// Why statistics could not be read in this pass.
-    pub(super) reading_failure: Option<Failure>,
+    /// Sizes and backlogs are to be read so soon, of something new.
+    pub(super) read_in: Option<Duration>,
     pub(super) verdicts: BTreeMap<ClaimId, Verdict>,
     pub(super) warnings: BTreeMap<ClaimId, Vec<String>>,
     pub(super) failures: BTreeMap<ClaimId, Failure>,

@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     Context,
     attached::members,
     pass::{Findings, Pass},
+    readings::Due,
 };
 use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion},
@@ -21,7 +21,7 @@ use crate::{
     db::Session,
     desired::{self, Attached, Desired, Intent, Rules},
     error::{self, Class, Failure},
-    monitoring::snapshot::{Managed, Reading},
+    monitoring::snapshot::Managed,
     plan::{
         self,
         step::{Plan, Step},
@@ -76,11 +76,12 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
         Err(invalid) => pass.give_up(Failure::new(Class::User, invalid.reason, invalid.message)).await,
     };
 
+    let read_in = pass.findings.read_in;
     let pause = match &result {
         Ok(()) => {
             state.failures = 0;
             let now = Instant::now();
-            let retry = state.pauses.values().filter(|p| p.until > now).map(|p| p.until - now).min();
+            let retry = state.pauses.values().filter(|p| p.until > now).map(|p| p.until - now).chain(read_in).min();
             let resync = error::resync_pause(resync, fastrand::f64());
             retry.map_or(resync, |retry| retry.max(SHORTEST_PAUSE).min(resync))
         }
@@ -98,6 +99,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
 
 impl Pass<'_> {
     async fn run(&mut self, attached: &Attached) -> Result<(), Failure> {
+        self.take_reading();
         // 1 collect
         let desired = self.collect(attached);
         if self.is_deleting() && (self.holders().next().is_none() || self.orphans()) {
@@ -160,7 +162,7 @@ impl Pass<'_> {
                 break;
             }
         }
-        self.read_statistics(session).await;
+        self.read_statistics().await;
         self.judge(desired, session).await;
         Ok(())
     }
@@ -229,28 +231,32 @@ impl Pass<'_> {
         self.findings.catalog = Some(Arc::new(catalog));
     }
 
-    /// Sizes are for people: when they cannot be read the old ones stay, and nothing waits for them.
-    async fn read_statistics(&mut self, session: &Session) {
+    /// Sizes are for people: nothing waits for them, and when they cannot be read the old ones stay.
+    async fn read_statistics(&mut self) {
         let Some(catalog) = self.findings.catalog.as_ref().filter(|c| c.server.extension.is_some()) else { return };
-        let every = self.pace.statistics.to_duration();
-        let fresh = |(at, reading): &(Instant, Arc<Reading>)| {
-            let known = &reading.statistics.tables;
-            at.elapsed() < every && catalog.hypertables.keys().all(|relation| known.contains_key(relation))
+        let is_new = match self.state.readings.due(catalog, self.pace.statistics.to_duration()) {
+            Due::Later => return,
+            Due::Soon(pause) => {
+                self.findings.read_in = Some(pause);
+                return;
+            }
+            Due::Now { is_new } => is_new,
         };
-        if self.state.reading.as_ref().is_some_and(fresh) {
+        // Long steps go first; the end of one wakes the database.
+        if self.state.running().len() >= self.free_connections() {
             return;
         }
-        let started = Instant::now();
-        self.findings.reading_failure = match session.statistics().await {
-            Ok(statistics) => {
-                let reading = Reading { at: Timestamp::now(), took: started.elapsed(), statistics };
-                self.state.reading = Some((Instant::now(), Arc::new(reading)));
-                None
-            }
-            Err(failure) => {
-                tracing::warn!(name = self.database.name_any(), "statistics could not be read: {failure}");
-                Some(failure)
-            }
+        let Some(endpoint) = self.state.endpoint().cloned() else { return };
+        let (catalog, wake) = (catalog.clone(), self.context.waker(self.database));
+        self.state.readings.start(endpoint, catalog, is_new, self.context.metrics.clone(), wake).await;
+        self.take_reading();
+    }
+
+    /// Takes the reading that has ended beside the pass.
+    fn take_reading(&mut self) {
+        if let Some(failure) = self.state.readings.take_ended() {
+            self.context.metrics.error(failure);
+            tracing::warn!(name = self.database.name_any(), "sizes and backlogs could not be read: {failure}");
         }
     }
 

@@ -8,13 +8,14 @@ use std::{
 
 use tokio::task::AbortHandle;
 
+use super::readings::Readings;
 use crate::{
     catalog::{Answers, Extension},
     db::{Session, credentials::Endpoint},
     desired::ClaimId,
     error::Failure,
     metrics::{GaugeGuard, Metrics},
-    monitoring::{job_health::Jobs, snapshot::Reading},
+    monitoring::job_health::Jobs,
     plan::step::Step,
 };
 
@@ -24,8 +25,8 @@ pub struct State {
     session: Option<(Endpoint, Arc<Session>)>,
     /// Answers that last from one pass to the next.
     pub answers: Answers,
-    /// Sizes and backlogs, as last read, and when.
-    pub reading: Option<(Instant, Arc<Reading>)>,
+    /// Sizes and backlogs, as last read.
+    pub readings: Readings,
     /// What is remembered of jobs.
     pub jobs: Jobs,
     /// Claims whose steps failed, with the time before which they are not tried again.
@@ -106,6 +107,7 @@ impl State {
         if self.session.as_ref().is_some_and(|(of, _)| of != endpoint) {
             // What runs there is not for the database that is meant now.
             self.running.clear();
+            self.readings = Readings::default();
         }
         // The old session has to be gone first: it holds the lock.
         self.session = None;
@@ -113,6 +115,11 @@ impl State {
         session.lock().await?;
         self.session = Some((endpoint.clone(), session.clone()));
         Ok(session)
+    }
+
+    /// Where the session at hand leads.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.session.as_ref().map(|(endpoint, _)| endpoint)
     }
 
     /// The session at hand, whatever has become of the secret it was made from.
@@ -130,10 +137,11 @@ impl State {
         self.running.iter().map(|(id, running)| (id.clone(), running.what.clone())).collect()
     }
 
-    /// Connections open to the database: the session, and one for each long step.
+    /// Connections open to the database: the session, one for each long step, and one for a reading.
     pub fn connections(&self) -> u32 {
         let long_steps = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        u32::from(self.open_session().is_some()).saturating_add(long_steps)
+        let others = u32::from(self.open_session().is_some()) + u32::from(self.readings.is_running());
+        long_steps.saturating_add(others)
     }
 
     /// What has ended since this was asked last.

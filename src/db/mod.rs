@@ -5,6 +5,7 @@ pub mod ask;
 pub mod credentials;
 pub mod observe;
 pub mod sqlstate;
+mod statistics;
 mod tls;
 
 use std::{fmt, time::Duration};

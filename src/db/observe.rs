@@ -14,10 +14,7 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{
-        Aggregate, Catalog, Hypertable, Job, Server,
-        statistics::{JobError, Statistics, TableStatistics},
-    },
+    catalog::{Aggregate, Catalog, Hypertable, Job, Server, statistics::JobError},
     error::{Class, Failure},
 };
 
@@ -26,7 +23,6 @@ const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
 const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
 const JOB_ERRORS: &str = include_str!("../../sql/catalog/job_errors.sql");
 const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
-const TABLE_STATISTICS: &str = include_str!("../../sql/statistics/tables.sql");
 
 /// The observation reads one snapshot and holds no lock beyond its transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -112,13 +108,6 @@ impl Session {
             Err(failure) if failure.reason == Reason::PermissionDenied => Ok(BTreeMap::new()),
             Err(failure) => Err(failure),
         }
-    }
-
-    /// Reads sizes and backlogs: a fixed number of queries, dearer than the observation.
-    pub async fn statistics(&self) -> Result<Statistics, Failure> {
-        let tables: Vec<Named<TableStatistics>> = all(&self.query(TABLE_STATISTICS, &[]).await?)?;
-        let tables = tables.into_iter().map(Named::into_entry).collect();
-        Ok(Statistics { tables, ..Statistics::default() })
     }
 }
 

@@ -200,7 +200,7 @@ const DATABASES: &[OfDatabase] = &[
             None,
             OF_DATABASE,
             "`pg_stat_activity`",
-            "Background workers of TimescaleDB that run on the server, for all of its databases: one scheduler for each database with the extension and one worker for each running job. Absent where the role may not see them (`pg_read_all_stats`)",
+            "Background workers of TimescaleDB that run on the server, for all of its databases: its launcher, one scheduler for each database with the extension and one worker for each running job. Absent on a standby, where none runs",
         ),
         |s| Some(Number::from(database(s)?.workers_running?)),
     ),
@@ -210,7 +210,7 @@ const DATABASES: &[OfDatabase] = &[
             None,
             OF_DATABASE,
             "`timescaledb.max_background_workers`",
-            "How many of them may run on the server",
+            "How many background workers of TimescaleDB may run on the server",
         ),
         |s| Some(Number::from(database(s)?.workers_limit?)),
     ),
@@ -220,7 +220,7 @@ const DATABASES: &[OfDatabase] = &[
             None,
             OF_DATABASE,
             "`pg_stat_activity`",
-            "Whether a scheduler runs for this database: without one no job does. Absent where the role may not see it (`pg_read_all_stats`)",
+            "Whether a scheduler runs for this database: without one no job does. Absent on a standby, where none runs",
         ),
         |s| Some(Number::from(database(s)?.scheduler?)),
     ),
@@ -600,5 +600,200 @@ fn collect_jobs<'a>(snapshot: &'a Snapshot, labels: &Labels<'a>, jobs: &mut Labe
             let (scheduled, statistics, at) = (job.scheduled, &job.statistics, reading.at);
             jobs.push((with(&with(labels, nowhere()), of), JobView { healthy: None, scheduled, statistics, at }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use super::*;
+    use crate::{
+        api::status::Reason,
+        catalog::{
+            Aggregate, Catalog, Hypertable,
+            statistics::{OtherJob, Statistics},
+        },
+        error::{Class, Failure},
+        metrics::Metrics,
+        monitoring::snapshot::Observation,
+    };
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn relation(name: &str) -> Relation {
+        Relation { schema: "public".parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    fn job(id: i32, hypertable_id: i32, policy: &serde_json::Value) -> Job {
+        let job = serde_json::json!({
+            "id": id, "hypertable_id": hypertable_id, "policy": policy, "schedule_interval": "12:00:00",
+            "max_runtime": "00:00:00", "max_retries": -1, "retry_period": "01:00:00",
+            "statistics": {"last_success": "2026-01-01T00:00:00Z", "next_start": "2026-01-01T12:00:00Z", "runs": 7, "failures": 2},
+        });
+        serde_json::from_value(job).unwrap()
+    }
+
+    /// A database with so many hypertables, each with two policies.
+    fn seen(tables: i32) -> Snapshot {
+        let mut catalog = Catalog::default();
+        let mut statistics = Statistics::default();
+        for id in 1..=tables {
+            let table = relation(&format!("table_{id}"));
+            catalog.hypertables.insert(table.clone(), Hypertable { id, ..Hypertable::default() });
+            catalog.jobs.push(job(
+                1000 + 2 * id,
+                id,
+                &serde_json::json!({"compression": {"after": {"older_than": "7 days"}}}),
+            ));
+            catalog.jobs.push(job(
+                1001 + 2 * id,
+                id,
+                &serde_json::json!({"retention": {"after": {"older_than": "90 days"}}}),
+            ));
+            let read = TableStatistics {
+                chunks: 300,
+                compressed_chunks: 290,
+                bytes: 123_456_789_012,
+                before_compression_bytes: 1_234_567_890_123,
+                after_compression_bytes: 98_765_432_101,
+                oldest: Some(at("2026-01-01T00:00:00Z")),
+                newest: Some(at("2026-11-01T00:00:00Z")),
+                chunks_to_compress: Some(3),
+                chunks_to_drop: Some(0),
+                ..TableStatistics::default()
+            };
+            statistics.tables.insert(table, read);
+        }
+        let took = Duration::from_millis(1500);
+        let (jobs, tables) = Default::default();
+        Snapshot {
+            observation: Some(Arc::new(Observation {
+                at: at("2026-01-01T13:00:00Z"),
+                catalog: Arc::new(catalog),
+                jobs,
+                tables,
+            })),
+            reading: Some(Arc::new(Reading { at: at("2026-01-01T12:59:00Z"), took, statistics })),
+            ..Snapshot::default()
+        }
+    }
+
+    fn scrape(snapshot: Snapshot) -> (Board, Metrics) {
+        let board = Board::default();
+        board.update(&("factory".to_owned(), "ms5".to_owned()), |of| *of = snapshot);
+        let metrics = Metrics::new(board.clone());
+        (board, metrics)
+    }
+
+    #[track_caller]
+    fn assert_has(text: &str, line: &str) {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+
+    #[test]
+    fn what_was_seen_of_a_database_is_scraped() {
+        let mut snapshot = seen(1);
+        let failure = Failure::new(Class::Transient, Reason::Retrying, "slow");
+        snapshot.reading_failure = Some(failure);
+        let (_, metrics) = scrape(snapshot);
+        let text = metrics.text();
+        let of = r#"namespace="factory",database="ms5""#;
+        let table = format!(r#"{of},schema="public",table="table_1""#);
+        for line in [
+            format!("timescaledb_up{{{of}}} 1"),
+            format!("timescaledb_statistics_stale{{{of}}} 1"),
+            format!("timescaledb_statistics_duration_seconds{{{of}}} 1.5"),
+            format!("timescaledb_blocks_hit_total{{{of}}} 0"),
+            format!(r#"timescaledb_hypertable_chunks{{{table},kind="Hypertable"}} 300"#),
+            format!(
+                r#"timescaledb_hypertable_oldest_data_timestamp_seconds{{{table},kind="Hypertable"}} 1767225600.0"#
+            ),
+            format!(r#"timescaledb_job_overdue_seconds{{{table},policy="compression",job_id="1002"}} 3600.0"#),
+            format!(r#"timescaledb_job_never_started{{{table},policy="retention",job_id="1003"}} 0"#),
+            format!(r#"timescaledb_job_runs_total{{{table},policy="retention",job_id="1003"}} 7"#),
+        ] {
+            assert_has(&text, &line);
+        }
+        assert!(!text.contains("timescaledb_database_size_bytes{"), "what is not known has no series");
+        assert!(!text.contains("timescaledb_job_healthy{"), "what is not known has no series");
+    }
+
+    #[test]
+    fn a_database_that_is_forgotten_has_no_series() {
+        let (board, metrics) =
+            scrape(Snapshot { failure: Some(Failure::new(Class::Transient, Reason::Retrying, "")), ..seen(1) });
+        assert_has(&metrics.text(), r#"timescaledb_up{namespace="factory",database="ms5"} 0"#);
+        board.forget(&("factory".to_owned(), "ms5".to_owned()));
+        assert!(!metrics.text().contains("ms5"));
+    }
+
+    #[test]
+    fn tables_that_are_gone_since_the_reading_have_no_series() {
+        let mut snapshot = seen(2);
+        let reading = snapshot.reading.take();
+        let (_, metrics) = scrape(Snapshot { reading, ..seen(1) });
+        assert!(metrics.text().contains("table_1") && !metrics.text().contains("table_2"));
+    }
+
+    #[test]
+    fn aggregates_and_other_jobs_are_scraped_too() {
+        let mut snapshot = seen(1);
+        let aggregate = serde_json::json!({"id": 9, "source_id": 1, "materialized_only": true, "fingerprint": "", "bucket": "01:00:00"});
+        let aggregate: Aggregate = serde_json::from_value(aggregate).unwrap();
+        let observation = snapshot.observation.as_ref().unwrap();
+        let mut catalog = (*observation.catalog).clone();
+        catalog.aggregates.insert(relation("odd\"\n"), aggregate);
+        catalog.jobs.push(job(
+            1500,
+            9,
+            &serde_json::json!({"refresh": {"start_offset": "1 mon", "end_offset": "01:00:00"}}),
+        ));
+        let (jobs, tables) = Default::default();
+        snapshot.observation =
+            Some(Arc::new(Observation { at: observation.at, catalog: Arc::new(catalog), jobs, tables }));
+        let mut statistics = snapshot.reading.as_ref().unwrap().statistics.clone();
+        let read = TableStatistics {
+            refreshed_to: Some(at("2025-12-31T12:00:00Z")),
+            invalidations: Some(4),
+            ..TableStatistics::default()
+        };
+        statistics.tables.insert(relation("odd\"\n"), read);
+        statistics.other_jobs.push(OtherJob {
+            id: 1600,
+            procedure: "public.sweep".to_owned(),
+            schedule_interval: crate::api::types::Interval::from_days(1),
+            scheduled: false,
+            statistics: JobStatistics::default(),
+        });
+        snapshot.reading = Some(Arc::new(Reading { at: at("2026-01-01T12:30:00Z"), took: Duration::ZERO, statistics }));
+        let (_, metrics) = scrape(snapshot);
+        let text = metrics.text();
+        let of = r#"namespace="factory",database="ms5""#;
+        let view = format!(r#"{of},schema="public",table="odd\"\n""#);
+        assert_has(&text, &format!("timescaledb_continuous_aggregate_invalidations{{{view}}} 4"));
+        // Up to 12:30 less an hour and the schedule's twelve: from 12:00 of the day before to 23:00.
+        assert_has(&text, &format!("timescaledb_continuous_aggregate_lag_seconds{{{view}}} 39600.0"));
+        assert_has(
+            &text,
+            &format!(r#"timescaledb_job_scheduled{{{of},schema="",table="",policy="other",job_id="1600"}} 0"#),
+        );
+    }
+
+    /// The figures of a scrape: `cargo test --release --lib series_grow_with_the_tables -- --nocapture`.
+    #[test]
+    fn series_grow_with_the_tables_and_not_with_their_chunks() {
+        let (_, few) = scrape(seen(1));
+        let (_, metrics) = scrape(seen(500));
+        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        let started = Instant::now();
+        let text = metrics.text();
+        let took = started.elapsed();
+        println!("500 hypertables with two policies each: {} series, {} bytes, {took:?}", samples(&text), text.len());
+        let (one, all) = (samples(&few.text()), samples(&text));
+        let per_table = TABLES.len() - 1 + 2 * (JOBS.len() - 2);
+        assert_eq!(all - one, 499 * per_table, "all but the health, and of jobs their health and the duration");
     }
 }

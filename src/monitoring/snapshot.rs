@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub reasons: Reasons,
     /// Connections the operator may hold to the database (`maxConnections`).
     pub max_connections: u32,
-    /// Connections it held when the last pass ended: the session, and one for each long step.
+    /// Connections it held when the last pass ended: the session, one for each long step, and one for a reading.
     pub connections: u32,
     /// What the last pass went by.
     pub managed: Option<Arc<Managed>>,

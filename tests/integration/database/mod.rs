@@ -21,4 +21,5 @@ mod retention;
 mod schedules;
 mod sessions;
 mod stand_in;
+mod statistics;
 mod tls;

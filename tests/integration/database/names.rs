@@ -114,13 +114,14 @@ async fn any_name_works_in_every_position() -> Result<()> {
         assert_eq!(relation.map(|relation| relation.name.as_str()), Some(table.as_str()));
         assert_eq!(
             db.session
-                .statistics()
+                .statistics(&found)
                 .await?
                 .tables
                 .iter()
                 .filter(|(relation, _)| relation.schema.as_str() == schema)
                 .count(),
-            1
+            2,
+            "the table and the aggregate"
         );
         db.leave(&s);
     }

@@ -221,7 +221,7 @@ async fn a_role_that_owns_nothing_sees_what_the_superuser_sees() -> Result<()> {
     assert!(
         plain
             .session
-            .statistics()
+            .statistics(&seen)
             .await?
             .tables
             .iter()

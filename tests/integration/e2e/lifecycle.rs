@@ -41,7 +41,8 @@ async fn what_is_applied_in_one_go_becomes_ready_and_tells_what_was_done() -> Re
     assert_eq!(database.value::<i64>("SELECT sum(n)::bigint FROM plant.hourly").await?, 3);
     assert!(database.value::<bool>("SELECT to_regclass('plant.readings_sensor') IS NOT NULL").await?);
 
-    // kubectl says so.
+    // kubectl says so; sizes are read beside the passes.
+    stage.until("hypertable/readings", "its chunks", |found| !found["status"]["chunks"].is_null()).await?;
     let row = table_row(&stage.kubectl("get hypertables").await?)?;
     let columns: Vec<_> =
         "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE".split(' ').collect();

@@ -24,6 +24,7 @@ mod guards;
 mod high_availability;
 mod lifecycle;
 mod load;
+mod metrics;
 mod mistakes;
 mod monitoring;
 mod monitoring_api;

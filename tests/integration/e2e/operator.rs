@@ -125,6 +125,16 @@ impl Metrics {
         Self(samples.filter_map(|(sample, value)| Some((sample.to_owned(), value.parse().ok()?))).collect())
     }
 
+    /// The value of one sample, named with its labels.
+    pub fn sample(&self, sample: &str) -> Option<f64> {
+        self.0.get(sample).copied()
+    }
+
+    /// The samples whose name begins so, and with this text among their labels.
+    pub fn named<'a>(&'a self, name: &'a str, labels: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.keys().map(String::as_str).filter(move |sample| sample.starts_with(name) && sample.contains(labels))
+    }
+
     /// The sum of all samples of this name (without the prefix) with this text among their labels.
     pub fn sum(&self, name: &str, label: &str) -> f64 {
         let of_name = |sample: &str| {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use timescaledb_policy_operator::metrics::{self, Kind};
+
 use super::{
     database::Database,
     eventually, manifests,
@@ -97,21 +99,6 @@ async fn the_documented_permissions_are_enough() -> Result<()> {
     database.end().await
 }
 
-/// Every metric, with its type in OpenMetrics.
-const METRICS: [(&str, &str); 11] = [
-    ("passes", "counter"),
-    ("pass_duration_seconds", "histogram"),
-    ("steps", "counter"),
-    ("drift", "counter"),
-    ("errors", "counter"),
-    ("api_writes", "counter"),
-    ("resources", "gauge"),
-    ("statements", "counter"),
-    ("connections", "gauge"),
-    ("long_steps", "gauge"),
-    ("build", "info"),
-];
-
 #[tokio::test]
 async fn the_metrics_are_openmetrics_and_count_what_happened() -> Result<()> {
     let mut stage = Stage::own("metrics").await?;
@@ -129,8 +116,13 @@ async fn the_metrics_are_openmetrics_and_count_what_happened() -> Result<()> {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
     let families = openmetrics(&text)?;
-    let expected = METRICS.map(|(name, type_)| (format!("timescaledb_policy_operator_{name}"), type_.to_owned()));
-    assert_eq!(families, BTreeMap::from(expected));
+    let expected = metrics::descriptions().map(|description| {
+        let name = description.full_name();
+        let family =
+            name.strip_suffix("_total").or(name.strip_suffix("_info")).filter(|_| description.kind != Kind::Gauge);
+        (family.unwrap_or(&name).to_owned(), description.kind.as_str().to_owned())
+    });
+    assert_eq!(families, expected.collect());
     let metrics = stage.operator()?.metrics().await?;
     assert_eq!(metrics.sum("steps_total", r#"action="create_hypertable",outcome="applied""#), 1.0);
     assert_eq!(metrics.sum("steps_total", r#"action="set_chunk_interval",outcome="applied""#), 1.0);
