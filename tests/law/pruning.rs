@@ -17,8 +17,9 @@ use timescaledb_policy_operator::api::{
     retention_policy::{RetentionPolicySpec, RetentionPolicyStatus},
     status::{HealthStatus, HealthWord, JobErrorStatus, JobStatus, PendingPlan, SelectedTarget, TargetStatus},
     timescale_database::{
-        AllowedNamespaces, Connection, DatabaseDeletion, Defaults, From, Guards, HealthThresholds, Mode,
-        NamespaceSelector, SecretKeyRef, SecretRef, TimescaleDatabaseSpec, TimescaleDatabaseStatus, Tls, TlsMode,
+        AllowedNamespaces, Connection, DatabaseDeletion, DefaultSource, Defaults, EffectiveDefault, EffectiveDefaults,
+        From, Guards, HealthThresholds, Mode, NamespaceSelector, SecretKeyRef, SecretRef, TimescaleDatabaseSpec,
+        TimescaleDatabaseStatus, Tls, TlsMode,
     },
     types::{
         DatabaseRef, IntervalText, LabelOperator, LabelRequirement, Nulls, Order, PolicyDeletion, Schedule, SpanText,
@@ -484,11 +485,19 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
         );
     let texts = (option::of(text()), option::of(text()), option::of(text()));
     let numbers = (big_number(), big_number(), big_number());
-    let status = (big_number(), texts, numbers).prop_map(
+    let source = select(vec![DefaultSource::Database, DefaultSource::Operator]);
+    let in_force =
+        || option::of((text(), source.clone()).prop_map(|(value, source)| EffectiveDefault { value, source }));
+    let defaults =
+        option::of((in_force(), in_force(), in_force()).prop_map(|(chunk_interval, compress_after, drop_after)| {
+            EffectiveDefaults { chunk_interval, compress_after, drop_after }
+        }));
+    let status = (big_number(), texts, numbers, defaults).prop_map(
         |(
             observed_generation,
             (postgres_version, timescaledb_version, license),
             (monitoring_version, resources, resources_in_sync),
+            defaults,
         )| {
             TimescaleDatabaseStatus {
                 observed_generation,
@@ -499,6 +508,7 @@ fn database() -> BoxedStrategy<TimescaleDatabase> {
                 monitoring_version,
                 resources,
                 resources_in_sync,
+                defaults,
             }
         },
     );
