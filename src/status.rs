@@ -729,6 +729,117 @@ mod tests {
         assert_eq!(types(&of(Reason::DriftObserved)), [("Ready", "False"), ("Stalled", "True"), ("Drifted", "True")]);
     }
 
+    fn report(healthy: Option<bool>, reason: Reason, message: &str) -> JobReport {
+        JobReport { health: JobHealth { healthy, reason, message: message.to_owned() }, last_error: None }
+    }
+
+    fn live(last_success: i64, next_start: i64) -> Job {
+        let job = serde_json::json!({
+            "id": 1000, "hypertable_id": 1, "policy": {"reorder": {"index": null}}, "schedule_interval": "1 minute",
+            "max_runtime": "0 seconds", "max_retries": -1, "retry_period": "5 minutes",
+            "statistics": {"last_success": at(last_success), "next_start": at(next_start), "runs": 1},
+        });
+        serde_json::from_value(job).unwrap()
+    }
+
+    /// What the status says of a job after this pass, and the condition.
+    fn pass(
+        before: &[Condition],
+        job: Option<&JobStatus>,
+        live: &Job,
+        report: &JobReport,
+        now: i64,
+    ) -> (JobStatus, Condition) {
+        let reports = BTreeMap::new();
+        let seen = SeenJobs { reports: &reports, at: at(now), every: Duration::from_mins(5) };
+        let (status, is_news) = job_status(before, job, live, report, seen);
+        (status, job_condition(before, &report.health, Some(1), at(now), is_news))
+    }
+
+    #[test]
+    fn a_job_that_runs_every_minute_is_written_once_in_a_statistics_interval() {
+        let fine = report(Some(true), Reason::JobSucceeded, "fine");
+        let (mut status, condition) = pass(&[], None, &live(0, 60), &fine, 0);
+        let mut before = vec![condition];
+        let mut writes = 0;
+        for minute in 1..=20 {
+            let (now, condition) =
+                pass(&before, Some(&status), &live(minute * 60, minute * 60 + 60), &fine, minute * 60);
+            writes += i32::from(now != status || before != [condition.clone()]);
+            (status, before) = (now, vec![condition]);
+        }
+        assert_eq!(writes, 4);
+        assert_eq!(status.last_success, Some(Time(at(1200))));
+    }
+
+    #[test]
+    fn a_job_whose_health_changes_is_written_at_once() {
+        let fine = report(Some(true), Reason::JobSucceeded, "fine");
+        let (first, condition) = pass(&[], None, &live(0, 60), &fine, 0);
+        let failing = report(Some(false), Reason::JobFailing, "no");
+        let (second, now) = pass(&[condition], Some(&first), &live(0, 120), &failing, 60);
+        assert_eq!(second.next_run, Some(Time(at(120))));
+        assert_eq!(
+            (&now.status[..], &now.reason[..], now.last_transition_time.clone()),
+            ("False", "JobFailing", Time(at(60)))
+        );
+        // Another error of the same kind waits; its time of transition does not move.
+        let other = report(Some(false), Reason::JobFailing, "not either");
+        let (third, still) = pass(std::slice::from_ref(&now), Some(&second), &live(0, 180), &other, 90);
+        assert_eq!((third, still), (second.clone(), now.clone()));
+        let (fourth, news) = pass(std::slice::from_ref(&now), Some(&second), &live(0, 180), &other, 360);
+        assert_eq!((fourth.next_run, &news.message[..]), (Some(Time(at(180))), "not either"));
+        assert_eq!(news.last_transition_time, Time(at(60)));
+    }
+
+    #[test]
+    fn another_job_is_written_at_once_and_fractions_of_seconds_are_not_kept() {
+        let fine = report(Some(true), Reason::JobSucceeded, "fine");
+        let (first, condition) = pass(&[], None, &live(0, 60), &fine, 0);
+        let mut other = Job { id: 1001, ..live(0, 60) };
+        other.statistics.last_success = Some("2026-01-01T00:00:00.75Z".parse().unwrap());
+        let (second, _) = pass(&[condition], Some(&first), &other, &fine, 1);
+        assert_eq!(second.id, 1001);
+        assert_eq!(second.last_success, Some(Time("2026-01-01T00:00:00Z".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_policy_that_selects_says_what_is_worst_of_its_jobs() {
+        let outcome = |name: &str, job| Outcome {
+            target: SelectedTarget {
+                kind: crate::api::types::TargetKind::Hypertable,
+                name: name.to_owned(),
+                object: TargetStatus {
+                    database: String::new(),
+                    database_namespace: None,
+                    schema: String::new(),
+                    table: String::new(),
+                },
+                reason: String::new(),
+                message: None,
+                after: None,
+                job_id: None,
+            },
+            summary: None,
+            job,
+        };
+        let health = |healthy, reason: Reason| Some(report(healthy, reason, reason.as_str()).health);
+        assert_eq!(selected_job(&[outcome("a", None)]), None);
+        let new = outcome("a", health(None, Reason::JobNotStarted));
+        let said = selected_job(std::slice::from_ref(&new)).unwrap();
+        assert_eq!((said.healthy, said.reason), (None, Reason::JobNotStarted));
+        let ran = outcome("b", health(Some(true), Reason::JobSucceeded));
+        let said = selected_job(&[new.clone(), ran.clone()]).unwrap();
+        assert_eq!((said.healthy, said.reason), (Some(true), Reason::JobSucceeded));
+        let mut all = vec![new, ran];
+        all.extend((0..7).map(|n| outcome(&format!("f{n}"), health(Some(false), Reason::JobFailing))));
+        all.push(outcome("stopped", health(Some(false), Reason::JobFailed)));
+        let said = selected_job(&all).unwrap();
+        assert_eq!((said.healthy, said.reason), (Some(false), Reason::JobFailed));
+        assert!(said.message.starts_with("8 of 10 jobs need attention: Hypertable/stopped: JobFailed; Hypertable/f0:"));
+        assert!(said.message.ends_with("; and 3 more"), "{}", said.message);
+    }
+
     #[test]
     fn every_reason_is_a_valid_condition_reason() {
         for reason in Reason::ALL {

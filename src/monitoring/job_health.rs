@@ -19,12 +19,16 @@ use crate::{
     },
     desired::ClaimId,
     plan::step::{Action, JobChanges, Step},
+    status::shorten_to,
 };
 
 /// A scheduler that works starts what is due within seconds. What it has not started after this long it has missed.
 const GRACE: Duration = Duration::from_mins(2);
 /// A job that was nudged is left alone for this long.
 const NUDGE_PAUSE: Duration = Duration::from_hours(1);
+
+/// Longest text of an error in a message, in characters; what is there to do must have its place behind it, also in an event.
+const MAX_ERROR: usize = 500;
 
 /// How a job does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +173,7 @@ fn is_past(due: Timestamp, now: Timestamp) -> bool {
 }
 
 fn error_text(JobError { code, message, .. }: &JobError) -> String {
+    let message = shorten_to(message, MAX_ERROR);
     match code {
         Some(code) => format!("\"{message}\" (SQLSTATE {code})"),
         None => format!("\"{message}\""),
@@ -269,5 +274,216 @@ pub fn nudge(claim: &ClaimId, relation: &Relation, job: &Job) -> Step {
             "{kind} of {relation} (job {}): due and not started, so the scheduler is made to look again",
             job.id
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Policy, PolicyKind};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    const NOW: i64 = 10_000;
+    const RUNS: Scheduler = Scheduler { runs: Some(true), exhausted: None };
+
+    fn job(statistics: JobStatistics) -> Job {
+        Job {
+            id: 1000,
+            hypertable_id: 1,
+            policy: Policy::Reorder { index: None },
+            owner: None,
+            config_hypertable_id: None,
+            unreadable: Vec::new(),
+            schedule_interval: Interval::from_days(1),
+            max_runtime: Interval::from_seconds(0),
+            max_retries: -1,
+            retry_period: Interval::from_seconds(300),
+            scheduled: true,
+            gave_up: false,
+            fixed_schedule: false,
+            initial_start: None,
+            timezone: None,
+            statistics,
+        }
+    }
+
+    /// One run that ended well, the next one still to come.
+    fn ran() -> JobStatistics {
+        JobStatistics {
+            last_start: Some(at(0)),
+            last_finish: Some(at(1)),
+            last_success: Some(at(1)),
+            last_run_succeeded: Some(true),
+            next_start: Some(at(NOW + 60)),
+            runs: 1,
+            ..JobStatistics::default()
+        }
+    }
+
+    fn failed() -> JobStatistics {
+        JobStatistics { last_run_succeeded: Some(false), failures: 1, consecutive_failures: 1, ..ran() }
+    }
+
+    /// As TimescaleDB has it while a job runs.
+    fn running(last_success: Option<Timestamp>) -> JobStatistics {
+        JobStatistics {
+            last_start: Some(at(NOW - 1000)),
+            last_success,
+            last_run_succeeded: Some(false),
+            runs: 1,
+            crashes: 1,
+            consecutive_crashes: 1,
+            ..JobStatistics::default()
+        }
+    }
+
+    fn said(job: &Job) -> (Option<bool>, Reason) {
+        let JobHealth { healthy, reason, message } = judge(job, None, RUNS, at(NOW - 10), at(NOW));
+        assert!(message.contains("job 1000"), "{message}");
+        (healthy, reason)
+    }
+
+    #[test]
+    fn a_job_whose_last_run_ended_well_is_healthy() {
+        assert_eq!(said(&job(ran())), (Some(true), Reason::JobSucceeded));
+        // A run that failed before it is of the past.
+        assert_eq!(said(&job(JobStatistics { failures: 3, ..ran() })), (Some(true), Reason::JobSucceeded));
+    }
+
+    #[test]
+    fn a_job_that_runs_is_not_taken_for_crashed() {
+        assert_eq!(said(&job(running(Some(at(1))))), (Some(true), Reason::JobSucceeded));
+        assert_eq!(said(&job(running(None))), (None, Reason::JobRunning));
+    }
+
+    #[test]
+    fn a_job_that_runs_again_after_a_failure_is_still_failing() {
+        let again = JobStatistics { consecutive_failures: 1, ..running(Some(at(1))) };
+        assert_eq!(said(&job(again)), (Some(false), Reason::JobFailing));
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_is_said_once_the_next_one_has_begun_or_it_has_gone_on_for_too_long() {
+        let again = JobStatistics { consecutive_crashes: 2, ..running(Some(at(1))) };
+        assert_eq!(said(&job(again)), (Some(false), Reason::JobCrashed));
+        let limited = |seconds| Job { max_runtime: Interval::from_seconds(seconds), ..job(running(Some(at(1)))) };
+        assert_eq!(said(&limited(800)), (Some(false), Reason::JobCrashed));
+        assert_eq!(said(&limited(990)), (Some(true), Reason::JobSucceeded));
+    }
+
+    #[test]
+    fn a_failure_is_told_with_the_error_where_it_may_be_read() {
+        let error = JobError { at: at(1), code: Some("42501".to_owned()), message: "permission denied".to_owned() };
+        let health = judge(&job(failed()), Some(&error), RUNS, at(0), at(NOW));
+        assert_eq!((health.healthy, health.reason), (Some(false), Reason::JobFailing));
+        assert!(health.message.contains("\"permission denied\" (SQLSTATE 42501)"), "{}", health.message);
+        assert_eq!(said(&job(failed())), (Some(false), Reason::JobFailing));
+    }
+
+    #[test]
+    fn a_job_that_timescaledb_gave_up_has_stopped() {
+        let job = Job { gave_up: true, scheduled: false, ..job(failed()) };
+        let health = judge(&job, None, RUNS, at(0), at(NOW));
+        assert_eq!((health.healthy, health.reason, health.has_stopped()), (Some(false), Reason::JobFailed, true));
+    }
+
+    #[test]
+    fn a_paused_job_is_neither_healthy_nor_not() {
+        assert_eq!(said(&Job { scheduled: false, ..job(ran()) }), (None, Reason::JobPaused));
+        assert_eq!(said(&Job { scheduled: false, ..job(failed()) }), (None, Reason::JobPaused));
+        assert_eq!(said(&Job { scheduled: false, ..job(JobStatistics::default()) }), (None, Reason::JobPaused));
+    }
+
+    #[test]
+    fn a_job_is_overdue_when_its_next_start_is_long_past_or_it_has_none() {
+        let due = |next_start| job(JobStatistics { next_start, ..ran() });
+        assert_eq!(said(&due(Some(at(NOW - 119)))), (Some(true), Reason::JobSucceeded));
+        assert_eq!(said(&due(Some(at(NOW - 121)))), (Some(false), Reason::JobOverdue));
+        assert_eq!(said(&due(None)), (Some(false), Reason::JobOverdue));
+    }
+
+    #[test]
+    fn a_new_job_has_time_to_start() {
+        let new = job(JobStatistics::default());
+        let reason = |job: &Job, seconds| judge(job, None, RUNS, at(NOW), at(NOW + seconds)).reason;
+        assert_eq!(reason(&new, 119), Reason::JobNotStarted);
+        assert_eq!(reason(&new, 121), Reason::JobNeverStarted);
+        let later = Job { initial_start: Some(at(NOW + 1000)), ..new };
+        assert_eq!(reason(&later, 121), Reason::JobNotStarted);
+        assert_eq!(reason(&later, 1121), Reason::JobNeverStarted);
+        let planned = job(JobStatistics { next_start: Some(at(NOW + 1000)), ..JobStatistics::default() });
+        assert_eq!(reason(&planned, 999), Reason::JobNotStarted);
+        assert_eq!(reason(&planned, 1121), Reason::JobNeverStarted);
+    }
+
+    #[test]
+    fn what_keeps_jobs_from_starting_is_named_where_it_is_known() {
+        let message = |scheduler| judge(&job(JobStatistics::default()), None, scheduler, at(0), at(NOW)).message;
+        let read = |scheduler, limit, running| {
+            Scheduler::from(&DatabaseStatistics {
+                scheduler,
+                workers_limit: Some(limit),
+                workers_running: Some(running),
+                ..DatabaseStatistics::default()
+            })
+        };
+        assert!(message(read(Some(false), 16, 16)).contains("all 16 background workers"));
+        assert!(message(read(Some(false), 16, 3)).contains("no TimescaleDB scheduler runs"));
+        assert!(message(Scheduler::default()).contains("out of background workers"));
+    }
+
+    #[test]
+    fn an_error_is_asked_for_once_for_each_failed_run() {
+        let mut jobs = Jobs::default();
+        let (fine, first) = (job(ran()), job(failed()));
+        let error = JobError { at: at(1), code: None, message: "no".to_owned() };
+        let asked = BTreeSet::from([1000]);
+        assert_eq!(jobs.see(&[fine], at(0)), BTreeSet::new());
+        assert_eq!(jobs.see(std::slice::from_ref(&first), at(0)), asked);
+        jobs.learn(&asked, &BTreeMap::from([(1000, error.clone())]), std::slice::from_ref(&first));
+        assert_eq!(jobs.see(std::slice::from_ref(&first), at(0)), BTreeSet::new());
+        // While it runs again that is still the last one.
+        let again = job(JobStatistics { consecutive_failures: 1, ..running(None) });
+        assert_eq!(jobs.see(std::slice::from_ref(&again), at(0)), BTreeSet::new());
+        assert_eq!(jobs.reports(&[again], RUNS, at(0))[&1000].last_error, Some(error));
+        let second = job(JobStatistics { last_finish: Some(at(9)), consecutive_failures: 2, ..failed() });
+        assert_eq!(jobs.see(std::slice::from_ref(&second), at(0)), asked);
+        // One that the role may not read is not asked for again either.
+        jobs.learn(&asked, &BTreeMap::new(), std::slice::from_ref(&second));
+        assert_eq!(jobs.see(std::slice::from_ref(&second), at(0)), BTreeSet::new());
+        assert_eq!(jobs.see(&[job(ran())], at(0)), BTreeSet::new());
+        assert_eq!(jobs.reports(&[job(ran())], RUNS, at(0))[&1000].last_error, None);
+    }
+
+    #[test]
+    fn a_job_that_is_not_started_is_nudged_once_an_hour_while_a_scheduler_runs_and_has_workers() {
+        let (mut jobs, new) = (Jobs::default(), job(JobStatistics::default()));
+        jobs.see(std::slice::from_ref(&new), at(0));
+        let needed = |jobs: &Jobs, job: &Job, scheduler, now| {
+            let reports = jobs.reports(std::slice::from_ref(job), scheduler, now);
+            jobs.needs_nudge(1000, &reports[&1000].health, scheduler, now)
+        };
+        assert!(!needed(&jobs, &new, RUNS, at(60)));
+        assert!(needed(&jobs, &new, RUNS, at(130)));
+        for idle in [None, Some(false)] {
+            assert!(!needed(&jobs, &new, Scheduler { runs: idle, exhausted: None }, at(130)));
+        }
+        assert!(!needed(&jobs, &new, Scheduler { exhausted: Some(16), ..RUNS }, at(130)));
+        assert!(!needed(&jobs, &Job { scheduled: false, ..new.clone() }, RUNS, at(130)));
+        let relation = Relation { schema: "plant".parse().unwrap(), name: "readings".parse().unwrap() };
+        let claim = ClaimId::from(crate::desired::ResourceId {
+            kind: crate::desired::Kind::RetentionPolicy,
+            namespace: None,
+            name: "readings".to_owned(),
+        });
+        let step = nudge(&claim, &relation, &new);
+        assert!(matches!(&step.action, Action::AlterPolicy { job_id: 1000, kind: PolicyKind::Reorder, changes, .. }
+            if *changes == JobChanges::default()));
+        jobs.nudged(&step, at(130));
+        assert!(!needed(&jobs, &new, RUNS, at(3000)));
+        assert!(needed(&jobs, &new, RUNS, at(3730)));
     }
 }

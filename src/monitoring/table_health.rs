@@ -125,3 +125,127 @@ fn due_between_runs(host: &Hypertable, job: &Job) -> i64 {
     });
     i64::try_from(partitions.fold(ranges, i128::saturating_mul)).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{status::Reason, types::Interval},
+        catalog::{Age, Dimension, Policy},
+        monitoring::job_health::JobHealth,
+    };
+
+    const HOUR: Interval = Interval::from_seconds(3600);
+
+    /// Chunks of an hour in four hash partitions.
+    fn host() -> Hypertable {
+        let dimension =
+            |column: &str, partitioning| Dimension { column: column.parse().unwrap(), type_: None, partitioning };
+        Hypertable {
+            id: 1,
+            owner: None,
+            dimensions: vec![dimension("ts", Partitioning::Range(HOUR)), dimension("sensor", Partitioning::Hash(4))],
+            integer_now: None,
+            merge_interval: None,
+            tablespaces: Vec::new(),
+            chunk_skipping: std::collections::BTreeSet::new(),
+            columnstore: None,
+            indexes: BTreeMap::new(),
+        }
+    }
+
+    /// A job that runs every so many hours.
+    fn job(policy: Policy, hours: i64) -> Job {
+        Job {
+            id: 1000,
+            hypertable_id: 1,
+            policy,
+            owner: None,
+            config_hypertable_id: None,
+            unreadable: Vec::new(),
+            schedule_interval: Interval::from_seconds(hours * 3600),
+            max_runtime: Interval::from_seconds(0),
+            max_retries: -1,
+            retry_period: HOUR,
+            scheduled: true,
+            gave_up: false,
+            fixed_schedule: false,
+            initial_start: None,
+            timezone: None,
+            statistics: crate::catalog::statistics::JobStatistics::default(),
+        }
+    }
+
+    fn after() -> Option<Age> {
+        Some(Age::OlderThan(Span::Time(Interval::from_days(7))))
+    }
+
+    fn report(healthy: Option<bool>, reason: Reason) -> JobReport {
+        JobReport { health: JobHealth { healthy, reason, message: String::new() }, last_error: None }
+    }
+
+    fn word(found: &TableStatistics, jobs: &[(&Job, &JobReport)]) -> HealthWord {
+        let TableHealth { word, reasons } = judge(&host(), found, jobs, &HealthThresholds::default());
+        assert_eq!(reasons.is_empty(), word == HealthWord::Healthy, "{reasons:?}");
+        word
+    }
+
+    #[test]
+    fn the_compressed_share_is_judged_over_what_the_policy_should_have_compressed() {
+        let (compression, fine) =
+            (job(Policy::Compression { after: after() }, 1), report(Some(true), Reason::JobSucceeded));
+        let of = |compressed_chunks, left| {
+            let found =
+                TableStatistics { chunks: 900, compressed_chunks, chunks_to_compress: left, ..Default::default() };
+            word(&found, &[(&compression, &fine)])
+        };
+        assert_eq!(of(60, Some(40)), HealthWord::Healthy);
+        assert_eq!(of(59, Some(41)), HealthWord::Warning);
+        assert_eq!(of(30, Some(70)), HealthWord::Warning);
+        assert_eq!(of(29, Some(71)), HealthWord::Critical);
+        // What the next run does is no backlog: an hour between two runs are two ranges of four chunks.
+        assert_eq!(of(0, Some(8)), HealthWord::Healthy);
+        assert_eq!(of(0, Some(9)), HealthWord::Critical);
+        assert_eq!(of(0, None), HealthWord::Healthy);
+        let paused = Job { scheduled: false, ..compression.clone() };
+        let found = TableStatistics { chunks_to_compress: Some(90), ..Default::default() };
+        assert_eq!(word(&found, &[(&paused, &fine)]), HealthWord::Healthy);
+        assert_eq!(word(&found, &[]), HealthWord::Healthy);
+    }
+
+    #[test]
+    fn chunks_are_judged_by_their_number() {
+        let of = |chunks| word(&TableStatistics { chunks, ..Default::default() }, &[]);
+        assert_eq!(
+            [1000, 1001, 2000, 2001].map(of),
+            [HealthWord::Healthy, HealthWord::Warning, HealthWord::Warning, HealthWord::Critical]
+        );
+    }
+
+    #[test]
+    fn chunks_to_drop_are_judged_beyond_what_falls_due_between_two_runs() {
+        let (retention, fine) =
+            (job(Policy::Retention { after: after() }, 1), report(Some(true), Reason::JobSucceeded));
+        let of = |left| {
+            let found = TableStatistics { chunks_to_drop: Some(left), ..Default::default() };
+            word(&found, &[(&retention, &fine)])
+        };
+        assert_eq!(
+            [18, 19, 28, 29].map(of),
+            [HealthWord::Healthy, HealthWord::Warning, HealthWord::Warning, HealthWord::Critical]
+        );
+    }
+
+    #[test]
+    fn a_job_that_is_not_healthy_is_a_warning_and_one_that_has_stopped_is_critical() {
+        let retention = job(Policy::Retention { after: after() }, 1);
+        let of = |healthy, reason| word(&TableStatistics::default(), &[(&retention, &report(healthy, reason))]);
+        assert_eq!(of(None, Reason::JobNotStarted), HealthWord::Healthy);
+        assert_eq!(of(None, Reason::JobPaused), HealthWord::Healthy);
+        assert_eq!(of(Some(false), Reason::JobFailing), HealthWord::Warning);
+        assert_eq!(of(Some(false), Reason::JobCrashed), HealthWord::Warning);
+        for stopped in [Reason::JobFailed, Reason::JobOverdue, Reason::JobNeverStarted] {
+            assert_eq!(of(Some(false), stopped), HealthWord::Critical);
+        }
+    }
+}

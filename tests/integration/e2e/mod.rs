@@ -22,6 +22,7 @@ mod examples;
 mod fleet;
 mod guards;
 mod high_availability;
+mod jobs;
 mod lifecycle;
 mod load;
 mod metrics;
