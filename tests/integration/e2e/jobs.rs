@@ -124,3 +124,55 @@ async fn a_job_whose_role_lost_a_privilege_is_not_healthy_until_it_has_it_again(
     stage.end().await?;
     database.end().await
 }
+
+#[tokio::test]
+async fn a_job_that_is_not_started_is_nudged_and_runs() -> Result<()> {
+    if !Database::is_native() {
+        return Ok(()); // no job runs there
+    }
+    let stage = Stage::shared("job-nudge").await?;
+    let database = Database::start().await?;
+    let superuser = database.superuser().await?;
+    database.run(&[manifests::table("passed"), manifests::table("late")].concat()).await?;
+    let managed = ["passed", "late"].map(|table| {
+        [
+            manifests::hypertable(table, ""),
+            manifests::retention(table, "dropAfter: 1 year, schedule: {interval: 1 day}"),
+        ]
+    });
+    stage.manage(&database, &managed.concat()).await?;
+    stage.patch("timescaledatabase/plant", r#"{"mode": "Observe"}"#).await?;
+    let mut ids = Vec::new();
+    for table in ["passed", "late"] {
+        let ran = job(&stage, &format!("retentionpolicy/{table}"), "True", "JobSucceeded").await?;
+        ids.push(ran["status"]["job"]["id"].as_i64().ok_or("no job")?);
+    }
+    // Behind the back of the scheduler, which goes by what it has read.
+    let (passed, late) = (ids[0], ids[1]);
+    let next = format!(
+        "UPDATE _timescaledb_internal.bgw_job_stat SET next_start = now() - interval '1 hour' WHERE job_id = {late}"
+    );
+    let none = format!("DELETE FROM _timescaledb_internal.bgw_job_stat WHERE job_id = {passed}");
+    superuser.batch_execute(&format!("{next}; {none}")).await?;
+    job(&stage, "retentionpolicy/late", "False", "JobOverdue").await?;
+    job(&stage, "retentionpolicy/passed", "False", "JobNeverStarted").await?;
+    assert!(stage.events("retentionpolicy/late", "JobNudged").await?.is_empty(), "it only observes");
+
+    stage.patch("timescaledatabase/plant", r#"{"mode": "Enforce"}"#).await?;
+    for table in ["late", "passed"] {
+        let object = format!("retentionpolicy/{table}");
+        assert!(stage.event(&object, "JobNudged").await?.contains("alter_job"));
+        job(&stage, &object, "True", "JobSucceeded").await?;
+        assert_eq!(condition(&stage.get(&object).await?, "Ready")["status"], "True");
+        assert_eq!(stage.events(&object, "JobNudged").await?.len(), 1);
+    }
+
+    // Paused by hand where that is not put right.
+    stage.patch("timescaledatabase/plant", r#"{"mode": "Observe"}"#).await?;
+    stage.says("timescaledatabase/plant", "InSync").await?;
+    superuser.batch_execute(&format!("SELECT public.alter_job({late}, scheduled => false)")).await?;
+    job(&stage, "retentionpolicy/late", "Unknown", "JobPaused").await?;
+    stage.end().await?;
+    drop(superuser);
+    database.end().await
+}
