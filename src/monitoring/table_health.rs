@@ -176,8 +176,8 @@ mod tests {
         }
     }
 
-    fn after() -> Option<Age> {
-        Some(Age::OlderThan(Span::Time(Interval::from_days(7))))
+    fn after() -> Age {
+        Age::OlderThan(Span::Time(Interval::from_days(7)))
     }
 
     fn report(healthy: Option<bool>, reason: Reason) -> JobReport {
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn the_compressed_share_is_judged_over_what_the_policy_should_have_compressed() {
         let (compression, fine) =
-            (job(Policy::Compression { after: after() }, 1), report(Some(true), Reason::JobSucceeded));
+            (job(Policy::Compression { after: Some(after()) }, 1), report(Some(true), Reason::JobSucceeded));
         let of = |compressed_chunks, left| {
             let found =
                 TableStatistics { chunks: 900, compressed_chunks, chunks_to_compress: left, ..Default::default() };
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn chunks_to_drop_are_judged_beyond_what_falls_due_between_two_runs() {
         let (retention, fine) =
-            (job(Policy::Retention { after: after() }, 1), report(Some(true), Reason::JobSucceeded));
+            (job(Policy::Retention { after: Some(after()) }, 1), report(Some(true), Reason::JobSucceeded));
         let of = |left| {
             let found = TableStatistics { chunks_to_drop: Some(left), ..Default::default() };
             word(&found, &[(&retention, &fine)])
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_not_healthy_is_a_warning_and_one_that_has_stopped_is_critical() {
-        let retention = job(Policy::Retention { after: after() }, 1);
+        let retention = job(Policy::Retention { after: Some(after()) }, 1);
         let of = |healthy, reason| word(&TableStatistics::default(), &[(&retention, &report(healthy, reason))]);
         assert_eq!(of(None, Reason::JobNotStarted), HealthWord::Healthy);
         assert_eq!(of(None, Reason::JobPaused), HealthWord::Healthy);
