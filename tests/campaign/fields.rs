@@ -1599,6 +1599,14 @@ fn database() -> Vec<Field> {
             .edits("removal", quarter, waiting)
             .gone(Effect::Same),
         f("monitoringSchema").exempt("what it installs is no policy: tests/integration/e2e/monitoring.rs"),
+        f("healthThresholds")
+            .exempt("changes a word in status and nothing in the database: src/monitoring/table_health.rs"),
+        f("healthThresholds.minCompressedPercent")
+            .exempt("changes a word in status and nothing in the database: src/monitoring/table_health.rs"),
+        f("healthThresholds.maxChunks")
+            .exempt("changes a word in status and nothing in the database: src/monitoring/table_health.rs"),
+        f("healthThresholds.maxChunksToDrop")
+            .exempt("changes a word in status and nothing in the database: src/monitoring/table_health.rs"),
         f("deletionPolicy")
             .case(
                 "value",

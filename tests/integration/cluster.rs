@@ -227,7 +227,12 @@ async fn every_example_is_accepted() -> Result<()> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.is_dir() {
+            if path.join("kustomization.yaml").exists() {
+                let rendered = cluster.kubectl(&["kustomize", &path.display().to_string()])?;
+                let output = cluster
+                    .kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], Some(&rendered))?;
+                assert!(output.contains("(server dry run)"), "{}: {output}", path.display());
+            } else if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
                 files.push(path);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{database::Database, eventually, manifests, operator::Operator, stage::Stage};
+use super::{database::Database, eventually, manifests, monitoring_api::Caller, operator::Operator, stage::Stage};
 use crate::support::{Result, helm};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/timescaledb-policy-operator");
@@ -21,13 +21,16 @@ async fn install(stage: &Stage, values: &[&str]) -> Result<Operator> {
     stage.kubectl_with(&["apply", "--server-side", "--validate=strict", "-f", "-"], &rendered).await?;
     let deployments: Value = serde_json::from_str(&stage.kubectl("get deployments -o json").await?)?;
     let pod = &deployments["items"][0]["spec"]["template"]["spec"];
-    let account = pod["serviceAccountName"].as_str().ok_or("no service account")?;
-    let kubeconfig = stage.api()?.service_account_kubeconfig(namespace, account).await?;
+    let kubeconfig = stage.api()?.service_account_kubeconfig(namespace, &account(stage).await?).await?;
     let arguments: Vec<_> = pod["containers"][0]["args"].as_array().into_iter().flatten().collect();
     let arguments: Vec<_> = arguments.into_iter().filter_map(Value::as_str).collect();
     // A port of its own for each test: everything else as it is in the pod.
-    let here: Vec<_> =
-        arguments.iter().map(|a| if a.starts_with("--listen=") { "--listen=127.0.0.1:0" } else { a }).collect();
+    let here = arguments.iter().map(|argument| match argument.split_once('=') {
+        Some(("--listen", _)) => "--listen=127.0.0.1:0",
+        Some(("--monitoring-listen", _)) => "--monitoring-listen=127.0.0.1:0",
+        _ => argument,
+    });
+    let here: Vec<_> = here.collect();
     assert_ne!(arguments, here, "{arguments:?}");
     let mut variables = Vec::new();
     for variable in pod["containers"][0]["env"].as_array().into_iter().flatten() {
@@ -39,6 +42,11 @@ async fn install(stage: &Stage, values: &[&str]) -> Result<Operator> {
         variables.push((variable["name"].as_str().unwrap_or_default(), value));
     }
     Operator::start_exactly(&kubeconfig, &here, &variables).await
+}
+
+/// The service account of the Deployment.
+async fn account(stage: &Stage) -> Result<String> {
+    stage.kubectl("get deployments -o jsonpath={.items[0].spec.template.spec.serviceAccountName}").await
 }
 
 /// What the roles of the chart grant to the operator.
@@ -111,7 +119,7 @@ async fn work(stage: &Stage, database: &Database) -> Result<()> {
 
 #[tokio::test]
 async fn the_chart_grants_the_operator_what_it_uses_and_no_more() -> Result<()> {
-    used_is_granted("chart", &[]).await
+    used_is_granted("chart", &["--set", "monitoringApi.enabled=true"]).await
 }
 
 #[tokio::test]
@@ -125,6 +133,14 @@ async fn used_is_granted(namespace: &str, values: &[&str]) -> Result<()> {
     let database = Database::start().await?;
     database.run(&[manifests::table_of_days("readings", 3), manifests::table("own")].concat()).await?;
     work(&stage, &database).await?;
+    if values.iter().any(|value| value.contains("monitoringApi")) {
+        let path = stage.api()?.service_account_kubeconfig(namespace, &account(&stage).await?).await?;
+        let kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+        let caller = Caller::new(&operator, kubeconfig["users"][0]["user"]["token"].as_str(), None)?;
+        // Whose token it is, and what its owner may read.
+        assert_eq!(caller.get("/api/v1/monitoring/status/timescaledb").await?.status, 200);
+        assert_eq!(caller.get("/api/v1/monitoring/configuration").await?.status, 403);
+    }
     let granted = granted(&stage).await?;
     // The answer to a request may be there before its line in the log is; a watch is logged when it ends.
     stage.put_operator(operator);
@@ -139,6 +155,79 @@ async fn used_is_granted(namespace: &str, values: &[&str]) -> Result<()> {
     assert_eq!(last.0, granted, "used (left) and granted (right): {same:?}");
     let operator = install(&stage, values).await?;
     stage.put_operator(operator);
+    stage.end().await?;
+    database.end().await
+}
+
+/// Helm against the API server of the stage.
+async fn release(stage: &Stage, words: &[&str]) -> Result<String> {
+    let kubeconfig = stage.api()?.kubeconfig_path().display().to_string();
+    helm(&[words, &["--namespace", stage.namespace(), "--kubeconfig", &kubeconfig]].concat()).await
+}
+
+/// The definitions as an older version of this operator had them: without what has been added since.
+fn older(definitions: &str) -> Result<String> {
+    let mut all = String::new();
+    for mut definition in serde_saphyr::from_multiple::<Value>(definitions)? {
+        let properties = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for field in ["monitoringSchema", "healthThresholds"] {
+            if let Some(spec) = properties["spec"]["properties"].as_object_mut() {
+                spec.remove(field);
+            }
+        }
+        if let Some(status) = properties["status"]["properties"].as_object_mut() {
+            status.retain(|field, _| !["health", "job", "defaults", "monitoringVersion"].contains(&field.as_str()));
+        }
+        all.push_str(&format!("---\n{definition}\n"));
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_definitions_keeps_what_is_there_and_uninstalling_keeps_or_removes_it_as_told() -> Result<()>
+{
+    let mut stage = Stage::own("upgraded").await?;
+    let mut definitions = String::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/crds"))? {
+        definitions.push_str(&format!("---\n{}", std::fs::read_to_string(entry?.path())?));
+    }
+    let before = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    stage.kubectl_with(&before, &older(&definitions)?).await?;
+    stage.start_operator().await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let all = [
+        manifests::hypertable("readings", "chunkInterval: 1 day"),
+        manifests::retention("readings", "dropAfter: 1 year"),
+    ];
+    stage.manage(&database, &all).await?;
+    assert!(stage.get("retentionpolicy/readings").await?["status"]["job"].is_null(), "not in the older version");
+    let specs =
+        async || -> Result<Vec<Value>> { Ok(stage.objects().await?.iter().map(|o| o["spec"].clone()).collect()) };
+    let specs_before = specs().await?;
+
+    // As docs/install.md has it for definitions that kubectl applied.
+    let take = ["--take-ownership", "--force-conflicts"];
+    release(&stage, &[&["install", "it", CHART][..], &take].concat()).await?;
+    stage.until("retentionpolicy/readings", "its job", |found| !found["status"]["job"].is_null()).await?;
+    assert_eq!(specs().await?, specs_before);
+    release(&stage, &["upgrade", "it", CHART, "--set", "concurrency=8"]).await?;
+    assert!(stage.kubectl("get deployment -o yaml").await?.contains("--concurrency=8"));
+
+    release(&stage, &["uninstall", "it"]).await?;
+    assert_eq!(specs().await?.len(), 3, "kept with their definitions");
+    assert_eq!(stage.kubectl("get deployments,clusterroles -l app.kubernetes.io/instance=it -o name").await?, "");
+    stage.ready("hypertable/readings retentionpolicy/readings").await?;
+
+    // Without `keep` the definitions go, and the resources with them. The operator still runs and takes the policy away.
+    release(&stage, &["install", "it", CHART, "--set", "crds.keep=false"]).await?;
+    release(&stage, &["uninstall", "it"]).await?;
+    eventually("the definitions are gone", async || {
+        Ok((stage.kubectl("get crds -o name").await?.matches("timescaledb-policy.io").count() == 0).then_some(()))
+    })
+    .await?;
+    assert_eq!(database.policies("retention").await?, 0);
+    super::stage::define(stage.api()?).await?;
     stage.end().await?;
     database.end().await
 }

@@ -151,3 +151,36 @@ async fn a_leader_that_cannot_renew_its_lease_ends() -> Result<()> {
     stage.put_operator(next);
     stage.end().await
 }
+
+#[tokio::test]
+async fn a_leader_that_is_told_to_stop_in_a_statement_leaves_no_half_done_thing_and_the_next_one_goes_on() -> Result<()>
+{
+    // With one session for all there is nobody to hold a lock against.
+    if !Database::is_native() {
+        return Ok(());
+    }
+    let mut stage = Stage::own("in-a-statement").await?;
+    let mut leader = instance(&stage, "1h").await?;
+    leads(&leader).await?;
+    let standby = instance(&stage, "1h").await?;
+    stands_by(&standby).await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    stage.manage(&database, &[manifests::hypertable("readings", "chunkInterval: 1 day")]).await?;
+
+    let mut holder = database.connect().await?;
+    let lock = holder.transaction().await?;
+    lock.batch_execute("LOCK TABLE plant.readings IN ACCESS SHARE MODE").await?;
+    stage.apply(&[manifests::compression("readings", "segmentBy: [sensor]")]).await?;
+    let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~* 'ALTER TABLE' AND datname = current_database())";
+    database.until_for_superuser(waits).await?;
+    assert!(leader.terminate().await?.success());
+    database.until_for_superuser(&format!("NOT {waits}")).await?;
+    leads(&standby).await?;
+    lock.rollback().await?;
+    stage.ready("compressionpolicy/readings").await?;
+    assert_eq!(database.policies("compression").await?, 1);
+    stage.put_operator(standby);
+    stage.end().await?;
+    database.end().await
+}

@@ -45,7 +45,7 @@ async fn what_is_applied_in_one_go_becomes_ready_and_tells_what_was_done() -> Re
     stage.until("hypertable/readings", "its chunks", |found| !found["status"]["chunks"].is_null()).await?;
     let row = table_row(&stage.kubectl("get hypertables").await?)?;
     let columns: Vec<_> =
-        "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO READY REASON AGE".split(' ').collect();
+        "NAME DATABASE TABLE INTERVAL CHUNKS SIZE COMPRESSED RATIO HEALTH READY REASON AGE".split(' ').collect();
     assert_eq!(row.iter().map(|(header, _)| header.as_str()).collect::<Vec<_>>(), columns);
     let cells: BTreeMap<_, _> = row.iter().map(|(header, cell)| (header.as_str(), cell.as_str())).collect();
     for (header, cell) in [

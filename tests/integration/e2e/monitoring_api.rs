@@ -23,10 +23,10 @@ const ADMIN: [&str; 6] = [
 const ON: &[&str] = &["--monitoring-listen", "127.0.0.1:0"];
 
 /// A caller with its own connections.
-struct Caller(kube::Client);
+pub struct Caller(kube::Client);
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: HeaderMap,
     text: String,
 }
@@ -53,7 +53,7 @@ impl Answer {
 
 impl Caller {
     /// Of the operator's API, with this token, in clear text or trusting this authority.
-    fn new(operator: &Operator, token: Option<&str>, authority: Option<&rcgen::Certificate>) -> Result<Self> {
+    pub fn new(operator: &Operator, token: Option<&str>, authority: Option<&rcgen::Certificate>) -> Result<Self> {
         let log = operator.log();
         let line = log.iter().find(|line| line["message"] == "the monitoring API listens").ok_or("no API")?;
         let address: std::net::SocketAddr = line["listen"].as_str().unwrap_or_default().parse()?;
@@ -68,7 +68,7 @@ impl Caller {
         Ok(Self(kube::Client::try_from(config)?))
     }
 
-    async fn get(&self, path: &str) -> Result<Answer> {
+    pub async fn get(&self, path: &str) -> Result<Answer> {
         self.request(Method::GET, path).await
     }
 
