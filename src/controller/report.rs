@@ -151,6 +151,7 @@ impl Reporter {
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
+            + serde::Serialize
             + serde::de::DeserializeOwned,
         S: serde::Serialize,
     {
@@ -164,7 +165,10 @@ impl Reporter {
                 "metadata": {"name": name, "resourceVersion": version},
                 "status": status,
             });
-            let result = api.patch_status(&name, &apply(), &Patch::Apply(&patch)).await;
+            let mut result = api.patch_status(&name, &apply(), &Patch::Apply(&patch)).await;
+            if matches!(&result, Err(kube::Error::Api(status)) if is_newer_than_definition(status)) {
+                result = self.replace_status(resource, status, version.as_deref()).await;
+            }
             self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
             match result {
                 Ok(_) => return Ok(()),
@@ -182,6 +186,30 @@ impl Reporter {
         }
         // It changes faster than it can be told; every change makes a pass that tries again.
         Ok(())
+    }
+
+    /// Writes a status whole. The API server leaves out what its definition does not know, which server-side apply
+    /// refuses: so an operator that was upgraded before its definitions still tells the rest.
+    async fn replace_status<K, S>(&self, resource: &K, status: &S, version: Option<&str>) -> kube::Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+        S: serde::Serialize,
+    {
+        let name = resource.name_any();
+        tracing::warn!(
+            kind = %K::kind(&()), name,
+            "the definition in the cluster is older than this operator, parts of the status are left out: apply crds/ of this version"
+        );
+        let mut whole = serde_json::to_value(resource).map_err(kube::Error::SerdeError)?;
+        whole["status"] = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        whole["metadata"]["resourceVersion"] = json!(version);
+        let whole: K = serde_json::from_value(whole).map_err(kube::Error::SerdeError)?;
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        self.api::<K>(resource).replace_status(&name, &parameters, &whole).await
     }
 
     /// Makes sure that a resource is still as it was seen, before something is done for it that cannot be taken back: a
@@ -313,6 +341,11 @@ fn shorten_bytes(text: &str, most: usize) -> String {
     let ellipsis = "…";
     let end = (0..=most - ellipsis.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     format!("{}{ellipsis}", &text[..end])
+}
+
+/// Server-side apply holds a status against the definition in the cluster, which may be of an older version.
+fn is_newer_than_definition(status: &kube::core::Status) -> bool {
+    status.message.contains("field not declared in schema")
 }
 
 #[cfg(test)]

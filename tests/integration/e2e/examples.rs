@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::stage::Stage;
+use super::stage::{Stage, condition};
 use crate::support::Result;
 
 fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -24,8 +24,12 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
 /// What was written and is not in what is there, by path.
-fn missing(written: &Value, found: &Value, path: &str) -> Vec<String> {
+pub fn missing(written: &Value, found: &Value, path: &str) -> Vec<String> {
     match (written, found) {
         (Value::Object(written), Value::Object(_)) => {
             written.iter().flat_map(|(key, value)| missing(value, &found[key], &format!("{path}.{key}"))).collect()
@@ -65,12 +69,21 @@ async fn every_example_comes_back_as_it_was_written() -> Result<()> {
         }
         let apply = ["apply", "--server-side", "--field-manager=argocd-controller", "--validate=strict", "-f", "-"];
         stage.kubectl_with(&apply, &text).await?;
-        stage.operator()?.passes(2).await?;
+        for object in &documents {
+            let (kind, name) = (text_of(&object["kind"]).to_lowercase(), text_of(&object["metadata"]["name"]));
+            if kind == "namespace" || kind == "secret" {
+                continue;
+            }
+            let looked_at = |found: &Value| {
+                let of = &condition(found, "Ready")["observedGeneration"];
+                !of.is_null() && *of == found["metadata"]["generation"]
+            };
+            stage.until(&format!("{kind}/{name}"), "the operator has looked at it", looked_at).await?;
+        }
         let diff = ["diff", "--server-side", "--field-manager=argocd-controller", "-f", "-"];
         assert_eq!(stage.kubectl_with(&diff, &text).await?, "");
         for written in documents.iter().filter(|d| d["kind"] != "Namespace" && d["kind"] != "Secret") {
-            let name = written["metadata"]["name"].as_str().unwrap_or_default();
-            let kind = written["kind"].as_str().unwrap_or_default().to_lowercase();
+            let (kind, name) = (text_of(&written["kind"]).to_lowercase(), text_of(&written["metadata"]["name"]));
             let found = stage.get(&format!("{kind}/{name}")).await?;
             assert_eq!(missing(&written["spec"], &found["spec"], "spec"), Vec::<String>::new(), "{kind}/{name}");
         }
