@@ -16,6 +16,8 @@ CHART := charts/timescaledb-policy-operator
 PROMETHEUS := tests/support/prometheus/build.sh
 # Where the tests find their servers: each script prints its folder. In the recipe, when they are there.
 WITH_TOOLS = KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))" HELM="$$($(HELM))"
+# Where they find promtool, too, which nobody else needs.
+WITH_TEST_TOOLS = $(WITH_TOOLS) PROMETHEUS="$$($(PROMETHEUS))"
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -60,9 +62,9 @@ fmt: ## Format the sources
 # ---- checks
 
 .PHONY: test
-test: tools lint verify-generated ## Everything that CI checks; the tests come last
+test: tools tools-prometheus lint verify-generated ## Everything that CI checks; the tests come last
 	$(CARGO) test --locked --doc
-	$(WITH_TOOLS) $(CARGO) test --locked --lib --bins --tests
+	$(WITH_TEST_TOOLS) $(CARGO) test --locked --lib --bins --tests
 
 .PHONY: unit
 unit: ## The tests that need no server
@@ -70,8 +72,8 @@ unit: ## The tests that need no server
 	$(CARGO) test --locked --doc
 
 .PHONY: integration
-integration: tools ## The tests against a Kubernetes API server and a TimescaleDB (TIMESCALEDB_URL: a native one)
-	$(WITH_TOOLS) $(CARGO) test --locked --test integration
+integration: tools tools-prometheus ## The tests against a Kubernetes API server and a TimescaleDB (TIMESCALEDB_URL: a native one)
+	$(WITH_TEST_TOOLS) $(CARGO) test --locked --test integration
 
 .PHONY: perturbation
 perturbation: tools ## Crash the operator after every SQL statement and API write (PERTURBATION=sql:17,api:3: after these)

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 pub mod api_server;
 pub mod process;
+pub mod promtool;
 pub mod timescaledb;
 
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

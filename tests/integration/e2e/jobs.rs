@@ -10,7 +10,7 @@ use super::{
 use crate::support::Result;
 
 /// Waits until `JobHealthy` has this value and reason, and returns the resource.
-async fn job(stage: &Stage, object: &str, status: &str, reason: &str) -> Result<Value> {
+pub async fn job(stage: &Stage, object: &str, status: &str, reason: &str) -> Result<Value> {
     stage
         .until(object, &format!("JobHealthy={status} ({reason})"), |found| {
             let healthy = condition(found, "JobHealthy");
@@ -20,7 +20,7 @@ async fn job(stage: &Stage, object: &str, status: &str, reason: &str) -> Result<
 }
 
 /// A row in the scheduler's statistics, as it would write it.
-fn statistics(job: i64, columns: &str, values: &str) -> String {
+pub fn statistics(job: i64, columns: &str, values: &str) -> String {
     format!(
         "DELETE FROM _timescaledb_internal.bgw_job_stat WHERE job_id = {job};
          INSERT INTO _timescaledb_internal.bgw_job_stat (job_id, last_start, last_finish, next_start, last_successful_finish,

@@ -13,6 +13,7 @@ mod relay;
 mod stage;
 
 mod aggregates;
+mod alerts;
 mod chart;
 mod conflicts;
 mod connections;

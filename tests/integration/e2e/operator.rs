@@ -130,6 +130,11 @@ impl Metrics {
         self.0.get(sample).copied()
     }
 
+    /// All samples with their values.
+    pub fn samples(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(sample, value)| (sample.as_str(), *value))
+    }
+
     /// The samples whose name begins so, and with this text among their labels.
     pub fn named<'a>(&'a self, name: &'a str, labels: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.keys().map(String::as_str).filter(move |sample| sample.starts_with(name) && sample.contains(labels))
