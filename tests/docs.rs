@@ -13,7 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use timescaledb_policy_operator::{
     api::{
-        CompressionPolicy, ContinuousAggregate, GROUP, Hypertable, RetentionPolicy, TimescaleDatabase, status::Reason,
+        self, CompressionPolicy, ContinuousAggregate, GROUP, Hypertable, RetentionPolicy, TimescaleDatabase,
+        status::Reason,
     },
     args::Arguments,
     error::{Class, Failure},
@@ -125,6 +126,30 @@ fn every_flag_of_run_is_documented_with_its_variable_and_default() -> Result {
             assert!(row.contains(&format!("| `{cell}` |")), "--{flag}: {cell} is not in {row}");
         }
     }
+    Ok(())
+}
+
+/// What `kubectl get` prints has the columns that the definitions have: examples of it grow old otherwise.
+#[test]
+fn every_table_of_the_manual_has_the_columns_that_kubectl_prints() -> Result {
+    let mut known = BTreeSet::new();
+    for crd in serde_json::to_value(api::crds())?.as_array().into_iter().flatten() {
+        let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
+        for wide in [false, true] {
+            let shown = columns.iter().filter(|column| wide || column["priority"].as_i64().unwrap_or(0) == 0);
+            let names = shown.filter_map(|column| column["name"].as_str()).map(str::to_uppercase);
+            known.insert(["NAME".to_owned()].into_iter().chain(names).collect::<Vec<_>>());
+        }
+    }
+    let mut tables = 0;
+    for page in pages()? {
+        for line in read(&page)?.lines().filter(|line| line.starts_with("NAME ") && line.contains(" READY ")) {
+            let header: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            assert!(known.contains(&header), "{}: no kind has the columns {line}", page.display());
+            tables += 1;
+        }
+    }
+    assert!(tables > 10, "{tables}");
     Ok(())
 }
 

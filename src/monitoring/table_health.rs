@@ -70,7 +70,9 @@ pub fn judge(
         health.word = health.word.max(word);
         health.reasons.push(reason);
     };
-    let scheduled = |kind| jobs.iter().map(|(job, _)| *job).find(|job| job.policy.kind() == kind && job.scheduled);
+    // A backlog is not held against a job that is paused, or whose first run is still to come.
+    let has_run = |(job, report): &&(&Job, &JobReport)| job.scheduled && report.health.healthy.is_some();
+    let scheduled = |kind| jobs.iter().filter(has_run).map(|(job, _)| *job).find(|job| job.policy.kind() == kind);
 
     let TableStatistics { chunks, compressed_chunks: compressed, chunks_to_compress, chunks_to_drop, .. } = found;
     if let (Some(job), Some(left)) = (scheduled(PolicyKind::Compression), chunks_to_compress)
@@ -220,6 +222,26 @@ mod tests {
             [1000, 1001, 2000, 2001].map(of),
             [HealthWord::Healthy, HealthWord::Warning, HealthWord::Warning, HealthWord::Critical]
         );
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_run_of_its_job_is_no_backlog() {
+        let found = TableStatistics {
+            chunks: 900,
+            chunks_to_compress: Some(900),
+            chunks_to_drop: Some(900),
+            ..TableStatistics::default()
+        };
+        let compression = job(Policy::Compression { after: Some(after()) }, 1);
+        let retention = job(Policy::Retention { after: Some(after()) }, 1);
+        for (healthy, reason, expected) in [
+            (None, Reason::JobNotStarted, HealthWord::Healthy),
+            (Some(true), Reason::JobSucceeded, HealthWord::Critical),
+            (Some(false), Reason::JobNeverStarted, HealthWord::Critical),
+        ] {
+            let report = report(healthy, reason);
+            assert_eq!(word(&found, &[(&compression, &report), (&retention, &report)]), expected, "{reason}");
+        }
     }
 
     #[test]
