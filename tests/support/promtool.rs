@@ -1,5 +1,5 @@
-//! Which alerts fire over what was scraped. promtool plays Prometheus: it evaluates the rules over time, and no server has
-//! to run for a day until the longest wait of an alert is over.
+//! Which alerts fire over what was scraped. promtool plays Prometheus: it evaluates the rules over time, and no server
+//! has to run for a day until the longest wait of an alert is over.
 
 use std::process::Stdio;
 
@@ -17,9 +17,9 @@ const HOURS: i64 = 28;
 /// Between two scrapes, and between two evaluations.
 const MINUTES: i64 = 5;
 
-/// Looks whether just these alerts fire after everything was as in these samples (`name{labels}` and value) for more than a
-/// day, until `now` (in seconds since 1970). An alert is named with the table that it is about, or none (`""`). The error
-/// says which fire.
+/// Looks whether just these alerts fire after everything was as in these samples (`name{labels}` and value) for more
+/// than a day, until `now` (in seconds since 1970). An alert is named with the table that it is about, or none (`""`).
+/// The error says which fire.
 pub async fn fire<'a>(samples: impl Iterator<Item = (&'a str, f64)>, now: i64, alerts: &[(&str, &str)]) -> Result<()> {
     let folder = Folder::new("promtool")?;
     let file = folder.path().join("test.yaml");
@@ -35,9 +35,10 @@ pub async fn fire<'a>(samples: impl Iterator<Item = (&'a str, f64)>, now: i64, a
     Err(format!("other alerts fire than {alerts:?}:\n{out}{err}").into())
 }
 
-/// The test file of promtool. Counters stand still, and timestamps mean what they mean `now`, because that is when it ends.
+/// The test file of promtool. Counters stand still, and timestamps mean what they mean `now`, because it ends then.
 fn test<'a>(samples: impl Iterator<Item = (&'a str, f64)>, now: i64, alerts: &[(&str, &str)]) -> Value {
-    let series = |(sample, value)| json!({"series": with_target_labels(sample), "values": format!("{value}x{}", HOURS * 60 / MINUTES)});
+    let times = HOURS * 60 / MINUTES;
+    let series = |(sample, value)| json!({"series": with_target_labels(sample), "values": format!("{value}x{times}")});
     let firing = |(alert, table): &(&str, &str)| {
         let table = if table.is_empty() { String::new() } else { format!(r#",table="{table}""#) };
         json!({"labels": format!(r#"{{alertname="{alert}"{table}}}"#), "value": 1})

@@ -1,5 +1,5 @@
-//! Each thing that alerts are about, broken for real: the resource says so, a metric shows it, and its alert fires, alone.
-//! promtool stands in for a Prometheus that has seen for a day what was scraped once.
+//! Each thing that alerts are about, broken for real: the resource says so, a metric shows it, and its alert fires,
+//! alone. promtool stands in for a Prometheus that has seen for a day what was scraped once.
 
 use super::{
     database::Database,
@@ -79,7 +79,8 @@ impl Scene {
         self.fire(what, so, &[always, alerts].concat()).await
     }
 
-    /// Waits until the resource's job has run well; where none runs by itself, it is run, and noted as the scheduler does.
+    /// Waits until the resource's job has run well. Where none runs by itself it is run here, and noted as a
+    /// scheduler does.
     async fn ran(&self, object: &str) -> Result<()> {
         if !Database::is_native() {
             let id = self.run_job(object).await?;
@@ -277,8 +278,9 @@ async fn a_job_whose_role_lost_a_privilege_fails_and_nothing_else() -> Result<()
     if !Database::is_native() {
         return Ok(()); // no job runs there
     }
-    let often = "refreshPolicy: {startOffset: 30 days, endOffset: 1 hour, schedule: {interval: 1 second, retryPeriod: 1 second}}";
-    let resources = [readings(), manifests::aggregate("hourly", "readings", "1 hour", often)];
+    let often = "startOffset: 30 days, endOffset: 1 hour, schedule: {interval: 1 second, retryPeriod: 1 second}";
+    let often = format!("refreshPolicy: {{{often}}}");
+    let resources = [readings(), manifests::aggregate("hourly", "readings", "1 hour", &often)];
     let scene = Scene::start("alert-job", &manifests::table_of_days("readings", 5), &resources).await?;
     let object = "continuousaggregate/hourly";
     job(&scene.stage, object, "True", "JobSucceeded").await?;
