@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     database::Database, eventually, examples::missing, manifests, monitoring_api::Caller, operator::Operator,
@@ -235,4 +235,53 @@ async fn an_upgrade_of_the_definitions_keeps_what_is_there_and_uninstalling_keep
     super::stage::define(stage.api()?).await?;
     stage.end().await?;
     database.end().await
+}
+
+/// Of the Prometheus operator there is only this much here: kinds that take anything.
+fn stand_in(kind: &str) -> Value {
+    let plural = format!("{}s", kind.to_lowercase());
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": anything}}]
+        }
+    })
+}
+
+#[tokio::test]
+async fn everything_that_the_chart_can_render_is_accepted() -> Result<()> {
+    let mut stage = Stage::own("rendered").await?;
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
+        stage.kubectl_with(&["apply", "-f", "-"], &stand_in(kind).to_string()).await?;
+    }
+    stage.kubectl("wait --for=condition=Established --timeout=60s crd --all").await?;
+    let mut kinds = BTreeSet::new();
+    for values in std::fs::read_dir(format!("{CHART}/ci"))? {
+        let values = values?.path().display().to_string();
+        let rendered = helm(&["template", "it", CHART, "--namespace", stage.namespace(), "-f", &values]).await?;
+        let documents = serde_saphyr::from_multiple::<Value>(&rendered)?;
+        // A Role is for a namespace that has to be there.
+        for namespace in documents.iter().filter_map(|d| d["metadata"]["namespace"].as_str()).collect::<BTreeSet<_>>() {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            stage.kubectl_with(&["apply", "-f", "-"], &namespace.to_string()).await?;
+        }
+        kinds.extend(documents.iter().filter_map(|d| d["kind"].as_str()).map(str::to_owned));
+        for document in &documents {
+            let namespace = document["metadata"]["namespace"].as_str().unwrap_or(stage.namespace());
+            let arguments =
+                ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
+            let accepted = stage.kubectl_in(namespace, &arguments, &document.to_string()).await;
+            accepted
+                .map_err(|error| format!("{values}: {}/{}: {error}", document["kind"], document["metadata"]["name"]))?;
+        }
+    }
+    for kind in ["Deployment", "NetworkPolicy", "PodDisruptionBudget", "PrometheusRule", "ServiceMonitor", "ConfigMap"]
+    {
+        assert!(kinds.contains(kind), "no set of values renders a {kind}: {kinds:?}");
+    }
+    stage.start_operator().await?;
+    stage.end().await
 }
