@@ -1,7 +1,10 @@
 //! The only writer to the Kubernetes API: statuses that changed, finalizers, events.
 
+use std::fmt::Debug;
+
 use jiff::Timestamp;
 use k8s_openapi::{
+    NamespaceResourceScope,
     api::events::v1::Event,
     apimachinery::pkg::apis::meta::v1::{Condition, MicroTime},
 };
@@ -9,6 +12,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
@@ -27,6 +31,17 @@ pub const FIELD_MANAGER: &str = "timescaledb-policy-operator";
 
 /// Longest note of an event, in bytes (the API server's limit).
 const MAX_NOTE: usize = 1024;
+
+/// A namespaced kind that can be read from the API server and written back.
+pub trait Stored:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Stored for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
 
 /// Writes to the Kubernetes API.
 #[derive(Clone)]
@@ -121,13 +136,7 @@ impl Reporter {
     }
 
     /// Puts our finalizer on a resource or takes it off. One that is gone already needs nothing taken off.
-    pub async fn finalize<K>(&self, resource: &K, wanted: bool) -> Result<(), Failure>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
+    pub async fn finalize<K: Stored>(&self, resource: &K, wanted: bool) -> Result<(), Failure> {
         let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
         // The uid keeps the finalizer off a namesake that was created since.
         let patch = json!({
@@ -146,15 +155,7 @@ impl Reporter {
         }
     }
 
-    async fn apply_status<K, S>(&self, resource: &K, status: &S) -> Result<(), Failure>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + serde::de::DeserializeOwned,
-        S: serde::Serialize,
-    {
+    async fn apply_status<K: Stored, S: Serialize>(&self, resource: &K, status: &S) -> Result<(), Failure> {
         let (api, name) = (self.api::<K>(resource), resource.name_any());
         let mut version = resource.resource_version();
         for _ in 0..STATUS_ATTEMPTS {
@@ -190,15 +191,12 @@ impl Reporter {
 
     /// Writes a status whole. The API server leaves out what its definition does not know, which server-side apply
     /// refuses: so an operator that was upgraded before its definitions still tells the rest.
-    async fn replace_status<K, S>(&self, resource: &K, status: &S, version: Option<&str>) -> kube::Result<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + serde::de::DeserializeOwned,
-        S: serde::Serialize,
-    {
+    async fn replace_status<K: Stored, S: Serialize>(
+        &self,
+        resource: &K,
+        status: &S,
+        version: Option<&str>,
+    ) -> kube::Result<K> {
         let name = resource.name_any();
         tracing::warn!(
             kind = %K::kind(&()), name,
@@ -214,13 +212,7 @@ impl Reporter {
 
     /// Makes sure that a resource is still as it was seen, before something is done for it that cannot be taken back: a
     /// watch may be late, and an operator that takes over from another has seen less than that one.
-    pub async fn confirm<K>(&self, resource: &K) -> Result<(), Failure>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
+    pub async fn confirm<K: Stored>(&self, resource: &K) -> Result<(), Failure> {
         match self.api::<K>(resource).get_metadata_opt(&resource.name_any()).await {
             Ok(Some(now)) if !is_another(resource.meta(), &now.metadata) => Ok(()),
             Ok(_) => Err(changed(resource)),
@@ -263,10 +255,7 @@ impl Reporter {
         }
     }
 
-    fn api<K>(&self, resource: &K) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    {
+    fn api<K: Stored>(&self, resource: &K) -> Api<K> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
 }
