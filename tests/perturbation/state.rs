@@ -45,6 +45,10 @@ impl State {
         for object in objects {
             let name = format!("{} {}", object["kind"], object["metadata"]["name"]).replace('"', "");
             let mut conditions = object["status"]["conditions"].clone();
+            // How a job does depends on how long the operator has known it, and its message names an id.
+            if let Some(conditions) = conditions.as_array_mut() {
+                conditions.retain(|condition| condition["type"] != "JobHealthy");
+            }
             for condition in conditions.as_array_mut().into_iter().flatten() {
                 if let Some(condition) = condition.as_object_mut() {
                     condition.remove("lastTransitionTime");
