@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
     catalog::{Catalog, PolicyKind},
     desired::{Attached, PolicyTarget, ResourceId, TargetId, effective_compress_after, effective_drop_after},
     error::Failure,
-    monitoring::{DatabaseKey, snapshot::JobReport},
+    monitoring::{DatabaseKey, job_health::known_since, snapshot::JobReport},
     status::{Observed, Outcome, Reported, Summary, job_id, shorten_to, warnings},
 };
 
@@ -267,6 +268,14 @@ impl Member {
     /// Its status says `Ready` about the generation at hand.
     pub fn was_in_sync(&self) -> bool {
         each_kind!(&self.object, resource => was_ready(&**resource, true))
+    }
+
+    /// The job in its status, and since when that is known not to have started.
+    pub fn job_known_since(&self) -> Option<(i32, Timestamp)> {
+        each_kind!(&self.object, resource => {
+            let status = resource.status.as_ref()?;
+            Some((status.job.as_ref()?.id, known_since(&status.conditions)?))
+        })
     }
 
     /// Its status is about the generation at hand.

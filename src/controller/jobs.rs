@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use jiff::Timestamp;
 
-use super::{pass::Pass, report::Note};
+use super::{attached::Member, pass::Pass, report::Note};
 use crate::{
     api::{status::Reason, timescale_database::Mode},
     db::Session,
@@ -26,7 +26,11 @@ impl Pass<'_> {
     pub(super) async fn judge(&mut self, desired: &Desired, session: &Session) {
         let Some(catalog) = self.findings.catalog.clone().filter(|c| c.server.extension.is_some()) else { return };
         let now = Timestamp::now();
+        let is_first = self.state.jobs.is_empty();
         let failed = self.state.jobs.see(&catalog.jobs, now);
+        for (id, since) in self.members.values().filter(|_| is_first).filter_map(Member::job_known_since) {
+            self.state.jobs.was_known(id, since);
+        }
         if !failed.is_empty() {
             match session.job_errors(&failed).await {
                 Ok(errors) => self.state.jobs.learn(&failed, &errors, &catalog.jobs),

@@ -6,11 +6,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::snapshot::JobReport;
 use crate::{
     api::{
-        status::Reason,
+        status::{ConditionType, Reason, condition},
         types::{Interval, Relation},
     },
     catalog::{
@@ -180,6 +181,17 @@ fn error_text(JobError { code, message, .. }: &JobError) -> String {
     }
 }
 
+/// Since when a job that has not started is known, by what its resource says of it. So an operator that starts goes on
+/// counting where the one before it ended, and says nothing anew.
+pub fn known_since(conditions: &[Condition]) -> Option<Timestamp> {
+    let said = condition(conditions, ConditionType::JobHealthy)?;
+    let since = said.last_transition_time.0;
+    if said.reason == Reason::JobNotStarted.as_str() {
+        return Some(since);
+    }
+    since.checked_sub(GRACE).ok().filter(|_| said.reason == Reason::JobNeverStarted.as_str())
+}
+
 /// What is kept of the jobs of a database from pass to pass.
 #[derive(Clone, Debug, Default)]
 pub struct Jobs(BTreeMap<i32, Known>);
@@ -193,6 +205,18 @@ struct Known {
 }
 
 impl Jobs {
+    /// Nothing is known yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A job was known before this operator saw it.
+    pub fn was_known(&mut self, id: i32, since: Timestamp) {
+        if let Some(known) = self.0.get_mut(&id) {
+            known.first_seen = known.first_seen.min(since);
+        }
+    }
+
     /// Takes note of the jobs that there are. Returns those of which the last run failed and the error is not known yet.
     pub fn see(&mut self, jobs: &[Job], now: Timestamp) -> BTreeSet<i32> {
         let mut before = std::mem::take(&mut self.0);
@@ -279,6 +303,8 @@ pub fn nudge(claim: &ClaimId, relation: &Relation, job: &Job) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::catalog::{Policy, PolicyKind};
 
@@ -344,6 +370,28 @@ mod tests {
         let JobHealth { healthy, reason, message } = judge(job, None, RUNS, at(NOW - 10), at(NOW));
         assert!(message.contains("job 1000"), "{message}");
         (healthy, reason)
+    }
+
+    #[test]
+    fn an_operator_that_starts_goes_on_counting_where_the_one_before_it_ended() {
+        let said = |reason: Reason| {
+            vec![Condition {
+                type_: "JobHealthy".to_owned(),
+                status: String::new(),
+                reason: reason.as_str().to_owned(),
+                message: String::new(),
+                observed_generation: None,
+                last_transition_time: Time(at(200)),
+            }]
+        };
+        assert_eq!(known_since(&said(Reason::JobNotStarted)), Some(at(200)));
+        assert_eq!(known_since(&said(Reason::JobNeverStarted)), Some(at(80)), "said so when the grace was over");
+        assert_eq!(known_since(&said(Reason::JobSucceeded)), None);
+        let (mut jobs, new) = (Jobs::default(), job(JobStatistics::default()));
+        jobs.see(std::slice::from_ref(&new), at(201));
+        jobs.was_known(new.id, at(80));
+        let reports = jobs.reports(std::slice::from_ref(&new), Scheduler::default(), at(201));
+        assert_eq!(reports[&new.id].health.reason, Reason::JobNeverStarted);
     }
 
     #[test]
