@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use kube::core::{Expression, Selector};
 
-use crate::{api::types::SpanText, desired::operator_default, telemetry::LogFormat};
+use crate::{api::types::SpanText, cli, desired::operator_default, telemetry::LogFormat};
 
 /// Keeps the TimescaleDB policies of existing databases true.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ pub enum Command {
     /// Run the operator against the cluster of the kubeconfig or the pod.
     Run(Box<Run>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
-    Crd(Crd),
+    Crd(cli::crd::Options),
     /// Print a reference of all metrics in Markdown.
     #[command(hide = true)]
     Metrics,
@@ -185,17 +185,6 @@ fn expression(text: &str) -> Result<Expression, String> {
         Some(key) => Ok(Expression::DoesNotExist(part(key, false)?)),
         None => Ok(Expression::Exists(part(text, false)?)),
     }
-}
-
-/// Options of `crd`.
-#[derive(Debug, Args)]
-pub struct Crd {
-    /// Write one file per definition into this folder, named by its plural, instead of printing.
-    #[arg(long, value_name = "DIR")]
-    pub output_dir: Option<PathBuf>,
-    /// Print a reference of all fields in Markdown instead.
-    #[arg(long, conflicts_with = "output_dir")]
-    pub reference: bool,
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@
 //! Data flows one way, with one read and one write per side. `Ready=True` is claimed only from an observed catalog that
 //! needs no step. Absence never drops anything: only a resource seen with a deletion timestamp releases an object.
 //!
+//! The command line (`cli`) takes the same way with resources from files.
+//!
 //! Dependencies point downwards only: `controller`, `cli`, `server` -> `db` -> `plan`, `sql`, `catalog` -> `api`.
 //! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error` and `monitoring` are pure: no async, no client, no socket, no clock, no
 //! randomness; `make lint` checks it.
@@ -33,6 +35,8 @@ pub mod metrics;
 pub mod monitoring;
 pub mod operator;
 pub mod plan;
+pub mod resources;
+pub mod secret;
 pub mod server;
 pub mod sql;
 pub mod status;

@@ -11,19 +11,18 @@ use timescaledb_policy_operator::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    let result = match command {
-        Command::Run(options) => operator::run(*options).await,
-        Command::Crd(options) => cli::crd(&options),
+    match command {
+        Command::Run(options) => match operator::run(*options).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("error: {message}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Crd(options) => cli::exit(cli::crd::run(&options)),
         Command::Metrics => {
             print!("{}", metrics::reference());
-            Ok(())
-        }
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::FAILURE
+            ExitCode::SUCCESS
         }
     }
 }

@@ -1,35 +1,33 @@
-//! The command line beside the operator itself.
+//! The command line beside the operator itself. A command is its options and a function; what it decides is decided in the
+//! pure modules.
 
+pub mod connection;
+pub mod crd;
+pub mod output;
 mod reference;
 
-use std::fmt::Write as _;
+use std::process::ExitCode;
 
-use crate::{api, args::Crd};
+use crate::error::Failure;
 
-/// Prints the custom resource definitions, or writes them into a folder.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn crd(options: &Crd) -> Result<(), String> {
-    let Crd { output_dir, reference } = options;
-    let crds = api::crds();
-    if *reference {
-        print!("{}", reference::render(&crds));
-        return Ok(());
-    }
-    let mut all = String::new();
-    for crd in crds {
-        let text = serde_saphyr::to_string(&crd).map_err(|e| e.to_string())?;
-        match output_dir {
-            Some(folder) => {
-                let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
-                std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))?;
-            }
-            None => {
-                let _ = write!(all, "---\n{text}");
-            }
+/// How a command ended that could do its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is nothing to do or to say. Exit code 0.
+    Clean,
+    /// The database differs from what is wanted of it, or something was found. Exit code 2.
+    Differs,
+}
+
+/// The exit code of a command: 0, 2 ([`Outcome::Differs`]), or 1 with the error on standard error. Errors of every class end
+/// with 1, as `diff` and `terraform plan -detailed-exitcode` do, so that a pipeline can tell 2 apart.
+pub fn exit(result: Result<Outcome, Failure>) -> ExitCode {
+    match result {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(2),
+        Err(failure) => {
+            anstream::eprintln!("{} {failure}", output::styled(output::BAD, "error:"));
+            ExitCode::FAILURE
         }
     }
-    print!("{all}");
-    Ok(())
 }

@@ -4,7 +4,6 @@
 mod apply;
 mod attached;
 mod conclude;
-mod connect;
 mod detached;
 mod fleet;
 mod jobs;

@@ -22,18 +22,13 @@ use crate::{
     desired::{self, Attached, Desired, Intent, Rules},
     error::{self, Class, Failure},
     monitoring::snapshot::Managed,
-    plan::{
-        self,
-        step::{Plan, Step},
-    },
+    plan::step::{Plan, Step},
+    secret,
 };
 
 /// Rounds of observing, planning and applying in one pass. What depends on something that the round before created needs
 /// one more; deeper hierarchies go on in the next pass.
 const MAX_ROUNDS: usize = 5;
-/// Rounds of asking and planning again for one plan. What is asked about one resource may depend on the answer about another
-/// that comes before it; more than these would be a defect.
-const MAX_QUESTIONS: usize = 6;
 /// The shortest pause before a pass.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -169,14 +164,13 @@ impl Pass<'_> {
 
     /// The session at hand, or a new one where there is none, it broke, or its secret has changed.
     async fn connect(&mut self) -> Result<Arc<Session>, Failure> {
-        match super::connect::endpoint(self.database, &self.namespace, self.context.reporter.client()).await {
+        match secret::endpoint(self.database, &self.namespace, self.context.reporter.client()).await {
             Ok(endpoint) => self.state.session(&endpoint, &self.context.metrics).await,
             // The secret may go before the resources when a namespace is deleted; an open session still does what is left.
             Err(failure) => self.state.open_session().filter(|_| self.is_deleting()).ok_or(failure),
         }
     }
 
-    /// The plan, with its questions answered. Texts of resources are read by the server once and then remembered.
     async fn plan(
         &mut self,
         desired: &Desired,
@@ -185,26 +179,7 @@ impl Pass<'_> {
         session: &Session,
     ) -> Result<Plan, Failure> {
         let running = self.state.running();
-        let mut answers = std::mem::take(&mut self.state.answers);
-        let mut asked = Ok(());
-        let mut plan = plan::plan(plan::Inputs { desired, rules, catalog, answers: &answers, running: &running });
-        for _ in 0..MAX_QUESTIONS {
-            let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
-                break;
-            };
-            asked = session.ask(&plan.questions, extension, &mut answers).await;
-            if asked.is_err() {
-                break;
-            }
-            plan = plan::plan(plan::Inputs { desired, rules, catalog, answers: &answers, running: &running });
-        }
-        answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
-        self.state.answers = answers;
-        asked?;
-        if !plan.questions.is_empty() {
-            let message = format!("the planner goes on asking: {:?}", plan.questions);
-            return Err(Failure::new(Class::Bug, Reason::InternalError, message));
-        }
+        let plan = session.plan(desired, rules, catalog, &mut self.state.answers, &running).await?;
         // Only what is still to be done can have failed.
         self.state.pauses.retain(|id, _| plan.steps.iter().any(|step| step.claim == *id));
         Ok(plan)

@@ -34,6 +34,7 @@ use crate::{
     desired::{Attached, Kind, PolicyTarget, TargetId, Targeting},
     error::chain,
     monitoring::DatabaseKey,
+    resources,
     status::Reported,
 };
 
@@ -215,7 +216,7 @@ impl Stores {
         reference: &DatabaseRef,
         resource: &K,
     ) -> Vec<ObjectRef<TimescaleDatabase>> {
-        let (namespace, name) = database_key(reference, resource);
+        let (namespace, name) = resources::database_of(reference, resource);
         let own = resource.meta().namespace.clone().unwrap_or_default();
         let mut databases = vec![database_ref(&name, &namespace), database_ref(NO_DATABASE, &own)];
         let id = TargetId { kind, name: resource.name_any() };
@@ -265,8 +266,8 @@ impl Stores {
     /// The resources attached to the database of this name and namespace.
     pub fn attached(&self, name: &str, namespace: &str) -> Attached {
         let here = (namespace.to_owned(), name.to_owned());
-        let hypertables = self.hypertables.state_filter(|h| database_key(&h.spec.database_ref, h) == here);
-        let aggregates = self.aggregates.state_filter(|a| database_key(&a.spec.database_ref, a) == here);
+        let hypertables = self.hypertables.state_filter(|h| resources::database_of(&h.spec.database_ref, h) == here);
+        let aggregates = self.aggregates.state_filter(|a| resources::database_of(&a.spec.database_ref, a) == here);
         let compression = self.policies(&self.compression, &here);
         let retention = self.policies(&self.retention, &here);
         let others = hypertables.iter().map(|h| h.namespace()).chain(aggregates.iter().map(|a| a.namespace()));
@@ -302,15 +303,10 @@ fn key_of<P: Policy>(policy: &P) -> PolicyKey {
     (P::KIND, policy.namespace().unwrap_or_default(), policy.name_any())
 }
 
-fn database_key<K: Resource>(reference: &DatabaseRef, resource: &K) -> DatabaseKey {
-    let own = || resource.meta().namespace.clone().unwrap_or_default();
-    (reference.namespace.clone().unwrap_or_else(own), reference.name.clone())
-}
-
 fn database_of(target: &PolicyTarget, namespace: &str) -> DatabaseKey {
     match target {
-        PolicyTarget::Hypertable(hypertable) => database_key(&hypertable.spec.database_ref, &**hypertable),
-        PolicyTarget::Aggregate(aggregate) => database_key(&aggregate.spec.database_ref, &**aggregate),
+        PolicyTarget::Hypertable(hypertable) => resources::database_of(&hypertable.spec.database_ref, &**hypertable),
+        PolicyTarget::Aggregate(aggregate) => resources::database_of(&aggregate.spec.database_ref, &**aggregate),
         PolicyTarget::Recorded(_, object) => recorded_database(object, namespace),
     }
 }

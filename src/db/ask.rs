@@ -1,5 +1,7 @@
 //! Answers to the planner's questions.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -12,10 +14,16 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Answer, Answers, Attachments, Definition, Drops, Extension, Question, Table, TextError},
+    catalog::{Answer, Answers, Attachments, Catalog, Definition, Drops, Extension, Question, Table, TextError},
+    desired::{ClaimId, Desired, Rules},
     error::{Class, Failure},
+    plan::{self, step::Plan},
     sql,
 };
+
+/// Rounds of asking and planning again for one plan. What is asked about one resource may depend on the answer about another
+/// that comes before it; more than these would be a defect.
+const MAX_QUESTIONS: usize = 6;
 
 const TABLES: &str = include_str!("../../sql/catalog/tables.sql");
 const DROPS: &str = include_str!("../../sql/catalog/drops.sql");
@@ -52,6 +60,48 @@ struct SourceRow {
 }
 
 impl Session {
+    /// The plan, with its questions answered. `answers` remembers the texts of resources, which the server reads once; claims
+    /// in `running` have a long step under way.
+    ///
+    /// # Errors
+    /// When a question cannot be asked. What a question is about and cannot be read is an answer.
+    pub async fn plan(
+        &self,
+        desired: &Desired,
+        rules: &Rules,
+        catalog: &Catalog,
+        answers: &mut Answers,
+        running: &BTreeMap<ClaimId, String>,
+    ) -> Result<Plan, Failure> {
+        let planned = self.plan_and_ask(desired, rules, catalog, answers, running).await;
+        answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
+        let plan = planned?;
+        if !plan.questions.is_empty() {
+            let message = format!("the planner goes on asking: {:?}", plan.questions);
+            return Err(Failure::new(Class::Bug, Reason::InternalError, message));
+        }
+        Ok(plan)
+    }
+
+    async fn plan_and_ask(
+        &self,
+        desired: &Desired,
+        rules: &Rules,
+        catalog: &Catalog,
+        answers: &mut Answers,
+        running: &BTreeMap<ClaimId, String>,
+    ) -> Result<Plan, Failure> {
+        let mut plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+        for _ in 0..MAX_QUESTIONS {
+            let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
+                break;
+            };
+            self.ask(&plan.questions, extension, answers).await?;
+            plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+        }
+        Ok(plan)
+    }
+
     /// Answers all questions: tables, drops and histories by one query each; texts of resources one by one, each read by the
     /// server's own parser in a transaction that is rolled back.
     pub async fn ask<'a>(

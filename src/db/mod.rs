@@ -7,6 +7,7 @@ pub mod observe;
 pub mod sqlstate;
 mod statistics;
 mod tls;
+pub mod url;
 
 use std::{fmt, time::Duration};
 

@@ -8,6 +8,7 @@ mod fixture;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod cluster;
 mod database;
 mod e2e;

@@ -1,4 +1,4 @@
-//! Stage 2: the connection secret, read by name.
+//! Stage 2: the connection secret of a `TimescaleDatabase`, read by name.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,10 @@ use crate::{
 };
 
 /// Where to connect and as whom, read from the secrets anew in every pass: a rotated password is noticed without a watch.
-pub(super) async fn endpoint(
-    database: &TimescaleDatabase,
-    namespace: &str,
-    client: &Client,
-) -> Result<Endpoint, Failure> {
+///
+/// # Errors
+/// When a secret is missing, may not be read, or lacks something.
+pub async fn endpoint(database: &TimescaleDatabase, namespace: &str, client: &Client) -> Result<Endpoint, Failure> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let connection = &database.spec.connection;
     let secret = data(&api, &connection.secret_ref.name, namespace).await?;
@@ -46,8 +45,7 @@ async fn data(api: &Api<Secret>, name: &str, namespace: &str) -> Result<BTreeMap
             Err(Failure::new(Class::User, Reason::SecretNotFound, message))
         }
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            let message =
-                format!("the operator may not read secret {name} in namespace {namespace}: {}", status.message);
+            let message = format!("no permission to read secret {name} in namespace {namespace}: {}", status.message);
             Err(Failure::new(Class::User, Reason::PermissionDenied, message))
         }
         Err(error) => {
