@@ -8,6 +8,7 @@ pub mod continuous_aggregate;
 pub mod hypertable;
 pub mod index;
 pub mod retention_policy;
+pub mod schema;
 pub mod status;
 pub mod timescale_database;
 pub mod types;

@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod crd;
+pub mod manifests;
 pub mod output;
 mod reference;
 
