@@ -5,7 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use kube::core::{Expression, Selector};
 
-use crate::{api::types::SpanText, cli, desired::operator_default, telemetry::LogFormat};
+use crate::{
+    api::{timescale_database, types::SpanText},
+    cli,
+    desired::operator_default,
+    telemetry::LogFormat,
+};
 
 /// Keeps the TimescaleDB policies of existing databases true.
 #[derive(Debug, Parser)]
@@ -22,6 +27,10 @@ pub struct Arguments {
 pub enum Command {
     /// Run the operator against the cluster of the kubeconfig or the pod.
     Run(Box<Run>),
+    /// Show what manifests would change in a live database; nothing is written.
+    ///
+    /// Exit code 0: the database is as they say. 2: it differs. 1: an error.
+    Plan(Box<cli::plan::Options>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(cli::crd::Options),
     /// Print a reference of all metrics in Markdown.
@@ -91,6 +100,17 @@ pub struct Defaults {
     /// For RetentionPolicies without an age: `90 days`.
     #[arg(long, env = "DEFAULT_DROP_AFTER", value_name = "SPAN", value_parser = operator_default)]
     pub default_drop_after: Option<SpanText>,
+}
+
+impl From<Defaults> for timescale_database::Defaults {
+    fn from(defaults: Defaults) -> Self {
+        let Defaults { default_chunk_interval, default_compress_after, default_drop_after } = defaults;
+        Self {
+            chunk_interval: default_chunk_interval,
+            compress_after: default_compress_after,
+            drop_after: default_drop_after,
+        }
+    }
 }
 
 /// Options of the leader election.

@@ -19,6 +19,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Plan(options) => cli::exit(cli::plan::run(*options).await),
         Command::Crd(options) => cli::exit(cli::crd::run(&options)),
         Command::Metrics => {
             print!("{}", metrics::reference());

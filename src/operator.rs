@@ -11,8 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    api::timescale_database::Defaults,
-    args::{self, Election, Run},
+    args::{Election, Run},
     controller::{self, Health, Settings, scope::Scope},
     error::chain,
     leader::{self, End},
@@ -60,13 +59,7 @@ pub async fn run(options: Run) -> Result<(), String> {
     let health = Arc::new(Health::default());
     let http = tokio::spawn(server::serve(listener, health.clone(), metrics.clone(), stopping.clone()));
     let scope = Scope { namespaces: watch_namespaces, databases: database_selector.unwrap_or_default() };
-    let args::Defaults { default_chunk_interval, default_compress_after, default_drop_after } = defaults;
-    let defaults = Defaults {
-        chunk_interval: default_chunk_interval,
-        compress_after: default_compress_after,
-        drop_after: default_drop_after,
-    };
-    let settings = Settings { concurrency, instance, scope, defaults };
+    let settings = Settings { concurrency, instance, scope, defaults: defaults.into() };
     let (lead, leading) = watch::channel(election.is_none());
     let api = api.map(|api| {
         let (client, board, health) = (client.clone(), board.clone(), health.clone());

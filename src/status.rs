@@ -83,7 +83,7 @@ pub fn summarize(
             Summary::new(Reason::Overridden, format!("{} names this target", by.seen_by(&id.resource, home)))
         }
         (Verdict::Drifted(held), None) => {
-            let message = format!("the database differs and mode is Observe: {}", held.changes.join("; "));
+            let message = format!("the database differs and mode is Observe: {}", held.changes());
             Summary { plan: Some(pending_plan(held, false)), ..Summary::new(Reason::DriftObserved, message) }
         }
         (Verdict::NeedsApproval(held), None) => {
@@ -97,7 +97,7 @@ pub fn summarize(
                 let command = approve_command(id.resource.kind, namespace, &id.resource.name, &held.digest.0);
                 format!(" To approve exactly this plan: {command}")
             };
-            let message = format!("{}; this {}.{stale}{approve}", held.changes.join("; "), held.hazards.join("; "));
+            let message = format!("{}; this {}.{stale}{approve}", held.changes(), held.hazards.join("; "));
             Summary { plan: Some(pending_plan(held, true)), ..Summary::new(Reason::ApprovalRequired, message) }
         }
     };

@@ -23,10 +23,11 @@ pub struct Connection {
     /// The database as psql takes it: `postgresql://user@host/database?sslmode=verify-full`, or `"host=… dbname=…"`. What it
     /// leaves out is taken from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and PGSSLROOTCERT. Left out: the
     /// environment variable `DATABASE_URL`, which also keeps a password out of the list of processes.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["context", "kubeconfig"])]
     pub database_url: Option<String>,
-    /// Name of a TimescaleDatabase of the cluster, whose connection secret is used.
-    #[arg(long, value_name = "NAME", conflicts_with = "database_url")]
+    /// Name of a TimescaleDatabase of the cluster, whose connection secret is used. With --database-url: which one of the
+    /// manifests that is.
+    #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
     /// The cluster.
     #[command(flatten)]
@@ -58,7 +59,7 @@ impl Connection {
 
     /// Where the database is, and as whom to connect.
     pub async fn endpoint(&self) -> Result<Endpoint, Failure> {
-        if let Some(name) = &self.database {
+        if let Some(name) = self.database.as_ref().filter(|_| self.database_url.is_none()) {
             let client = self.cluster.client().await?;
             let namespace = self.cluster.namespace(&client);
             let database = find(&client, &namespace, name).await?;
@@ -75,7 +76,9 @@ impl Connection {
         let environment: std::collections::BTreeMap<_, _> = std::env::vars().collect();
         let url = self.database_url.as_ref().or_else(|| environment.get("DATABASE_URL").filter(|url| !url.is_empty()));
         let names_host = |name| environment.get(name).is_some_and(|value| !value.is_empty());
-        if self.database.is_some() || (url.is_none() && !names_host("PGHOST")) {
+        // What is said on the command line goes before the environment.
+        let in_cluster = self.database.is_some() || self.cluster.context.is_some() || self.cluster.kubeconfig.is_some();
+        if self.database_url.is_none() && (in_cluster || (url.is_none() && !names_host("PGHOST"))) {
             return Ok(None);
         }
         let address = Address::read(url.map(String::as_str), &environment)?;

@@ -5,7 +5,9 @@ pub mod connection;
 pub mod crd;
 pub mod manifests;
 pub mod output;
+pub mod plan;
 mod reference;
+pub mod workspace;
 
 use std::process::ExitCode;
 

@@ -276,7 +276,7 @@ impl Planner<'_> {
         HeldPlan {
             stale_approval: approval::stale(&claim.approvals, &digest),
             digest,
-            changes: steps.iter().map(|step| step.change.clone()).collect(),
+            steps: steps.to_vec(),
             hazards: hazards.chain(guarded.iter().filter_map(|guarded| guarded.limit.clone())).collect(),
             statements,
         }

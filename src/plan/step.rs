@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::{
     api::types::{Interval, Relation, Span, SqlName},
@@ -324,6 +325,18 @@ pub enum Action {
     },
 }
 
+/// What an action does to the objects of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// There is something new.
+    Creates,
+    /// What was there is different.
+    Changes,
+    /// Something is not there any more.
+    Removes,
+}
+
 /// What a relation is, as far as ALTER goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
@@ -399,6 +412,35 @@ impl Action {
             Self::DropAggregate { .. } => "drop_aggregate",
         }
     }
+
+    /// Whether there is more or less in the database afterwards.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::CreateHypertable { .. }
+            | Self::AddDimension { .. }
+            | Self::AttachTablespace { .. }
+            | Self::BuildIndex { .. }
+            | Self::CreateIndex { replaces: false, .. }
+            | Self::AddPolicy { .. }
+            | Self::CreateAggregate { .. } => Effect::Creates,
+            Self::DetachTablespace { .. }
+            | Self::DropIndex { .. }
+            | Self::RemovePolicy { .. }
+            | Self::DropAggregate { .. } => Effect::Removes,
+            Self::SetChunkInterval { .. }
+            | Self::SetIntegerNow { .. }
+            | Self::SetChunkSkipping { .. }
+            | Self::SetPartitions { .. }
+            | Self::PlaceIndex { .. }
+            | Self::CreateIndex { replaces: true, .. }
+            | Self::SetCompression { .. }
+            | Self::AlterPolicy { .. }
+            | Self::ReplacePolicy { .. }
+            | Self::FillAggregate { .. }
+            | Self::SwapAggregate(_)
+            | Self::SetMaterializedOnly { .. } => Effect::Changes,
+        }
+    }
 }
 
 /// The job of a policy that is added. What is `None` is TimescaleDB's choice.
@@ -470,14 +512,21 @@ pub enum Verdict {
 pub struct HeldPlan {
     /// The digest that approves exactly these steps.
     pub digest: PlanDigest,
-    /// What they change, one line each.
-    pub changes: Vec<String>,
-    /// What they cost.
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What they cost, and which guards they are beyond.
     pub hazards: Vec<String>,
     /// Their SQL, in order.
     pub statements: Vec<String>,
     /// An approval was given, for another plan.
     pub stale_approval: Option<PlanDigest>,
+}
+
+impl HeldPlan {
+    /// What the steps change, for people.
+    pub fn changes(&self) -> String {
+        self.steps.iter().map(|step| step.change.as_str()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 #[cfg(test)]
