@@ -31,6 +31,10 @@ pub enum Command {
     ///
     /// Exit code 0: the database is as they say. 2: it differs. 1: an error.
     Plan(Box<cli::plan::Options>),
+    /// Bring a database to what manifests say, with the guards of the operator, and look again.
+    ///
+    /// Exit code 0: the database is as they say. 2: something is left, held for an approval or blocked. 1: an error.
+    Apply(Box<cli::apply::Options>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(cli::crd::Options),
     /// Print a reference of all metrics in Markdown.

@@ -20,6 +20,7 @@ async fn main() -> ExitCode {
             }
         },
         Command::Plan(options) => cli::exit(cli::plan::run(*options).await),
+        Command::Apply(options) => cli::exit(cli::apply::run(*options).await),
         Command::Crd(options) => cli::exit(cli::crd::run(&options)),
         Command::Metrics => {
             print!("{}", metrics::reference());

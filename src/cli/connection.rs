@@ -136,7 +136,9 @@ impl Cluster {
             None => Config::infer().await.map_err(|e| chain(&e)),
         };
         let problem = |why: String| {
-            let message = format!("no cluster to talk to: {why}; give --kubeconfig and --context as to kubectl");
+            let message = format!(
+                "no cluster to talk to: {why}; give --kubeconfig and --context as to kubectl, or a database with --database-url"
+            );
             Failure::new(Class::User, Reason::InvalidSpec, message)
         };
         let config = config.map_err(problem)?;

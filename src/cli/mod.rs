@@ -1,6 +1,7 @@
 //! The command line beside the operator itself. A command is its options and a function; what it decides is decided in the
 //! pure modules.
 
+pub mod apply;
 pub mod connection;
 pub mod crd;
 pub mod manifests;

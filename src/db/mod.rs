@@ -4,6 +4,7 @@ pub mod apply;
 pub mod ask;
 pub mod credentials;
 pub mod observe;
+pub mod privileges;
 pub mod sqlstate;
 mod statistics;
 mod tls;

@@ -60,7 +60,9 @@ pub struct Summary {
     pub remove: usize,
     /// They wait for an approval.
     pub needs_approval: usize,
-    /// They cannot be carried out, or not yet.
+    /// They come after another that the plan brings about.
+    pub waiting: usize,
+    /// They cannot be carried out.
     pub blocked: usize,
 }
 
@@ -114,7 +116,9 @@ pub enum State {
     Pending,
     /// The steps wait for an approval.
     NeedsApproval,
-    /// It cannot be carried out, or not yet. Steps that stand beside it are.
+    /// It comes after another.
+    Waiting,
+    /// It cannot be carried out. Steps that stand beside it are.
     Blocked,
     /// Another policy names the selected target, and goes before this one.
     Overridden,
@@ -164,6 +168,7 @@ impl Database {
             match resource.state {
                 State::InSync | State::Overridden => summary.in_sync += 1,
                 State::NeedsApproval => summary.needs_approval += 1,
+                State::Waiting => summary.waiting += 1,
                 State::Blocked => summary.blocked += 1,
                 State::Pending => match resource.effect() {
                     Effect::Creates => summary.create += 1,
@@ -225,7 +230,8 @@ fn resource(
         Verdict::InSync => State::InSync,
         Verdict::Pending | Verdict::InProgress(_) | Verdict::Drifted(_) => State::Pending,
         Verdict::NeedsApproval(_) => State::NeedsApproval,
-        Verdict::WaitingOn(_) | Verdict::Rejected(_) => State::Blocked,
+        Verdict::WaitingOn(_) => State::Waiting,
+        Verdict::Rejected(_) => State::Blocked,
         Verdict::Overridden(_) => State::Overridden,
         // Of a resource that is being deleted and holds nothing any more there is nothing to say.
         Verdict::Released => return None,
@@ -237,7 +243,7 @@ fn resource(
         None => steps().filter_map(change).collect(),
     };
     let message = match state {
-        State::Blocked | State::Overridden => summary.as_ref().map(|summary| summary.message.clone()),
+        State::Waiting | State::Blocked | State::Overridden => summary.as_ref().map(|summary| summary.message.clone()),
         State::NeedsApproval => held
             .and_then(|held| held.stale_approval.as_ref())
             .map(|stale| format!("the approval that was given ({}) is for another plan", stale.0)),

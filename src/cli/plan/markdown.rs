@@ -61,6 +61,7 @@ fn row(database: &Database, resource: &Resource) -> String {
             let digest = resource.digest.as_deref().unwrap_or_default();
             ("⚠️", format!("needs approval `{digest}`: {}", resource.hazards.join("; ")))
         }
+        State::Waiting => ("⏳", resource.message.clone().unwrap_or_default()),
         State::Blocked => ("⛔", format!("{}: {}", resource.reason, resource.message.as_deref().unwrap_or_default())),
     };
     let object =

@@ -2,7 +2,7 @@
 
 pub mod document;
 mod markdown;
-mod text;
+pub mod text;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     args::Defaults,
     catalog::{Answers, Catalog},
     db::Session,
-    desired::{self, Desired},
+    desired::{self, Desired, PlanDigest},
     error::Failure,
     plan::step::Plan,
 };
@@ -68,7 +68,7 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
     let mut databases = Vec::new();
     for subject in &subjects {
         let session = connection::connect(&subject.endpoint).await?;
-        let Planned { desired, catalog, plan } = look(&session, subject, &mut Answers::new()).await?;
+        let Planned { desired, catalog, plan } = look(&session, subject, &[], &mut Answers::new()).await?;
         databases.push(Database::new(subject, &catalog.server, &desired, &plan, &places));
     }
     let differs = databases.iter().any(|database| !database.is_in_sync());
@@ -90,9 +90,17 @@ pub(super) struct Planned {
     pub plan: Plan,
 }
 
-/// Observes and plans.
-pub(super) async fn look(session: &Session, subject: &Subject, answers: &mut Answers) -> Result<Planned, Failure> {
-    let desired = desired::collect(&subject.database, &subject.attached);
+/// Observes and plans. `approvals` count for every resource, beside those of their annotations.
+pub(super) async fn look(
+    session: &Session,
+    subject: &Subject,
+    approvals: &[PlanDigest],
+    answers: &mut Answers,
+) -> Result<Planned, Failure> {
+    let mut desired = desired::collect(&subject.database, &subject.attached);
+    for claim in &mut desired.claims {
+        claim.approvals.extend_from_slice(approvals);
+    }
     let rules = desired::rules(&subject.database);
     let catalog = session.observe(&desired.with_indexes()).await?;
     let plan = session.plan(&desired, &rules, &catalog, answers, &BTreeMap::new()).await?;

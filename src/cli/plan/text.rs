@@ -54,6 +54,7 @@ fn branch(text: &mut String, database: &Database, resource: &Resource) {
         State::InSync | State::Overridden => ('=', FAINT),
         State::Pending => mark(resource.effect()),
         State::NeedsApproval => ('!', NOTICE),
+        State::Waiting => ('>', FAINT),
         State::Blocked => ('x', BAD),
     };
     let head = format!("{sign} {}", resource.title(&database.namespace));
@@ -90,13 +91,16 @@ fn leaf(text: &mut String, step: &Change, held: bool) {
 
 /// The numbers, in one line.
 pub fn totals(database: &Database) -> String {
-    let Summary { in_sync, create, change, remove, needs_approval, blocked } = database.summary;
+    let Summary { in_sync, create, change, remove, needs_approval, waiting, blocked } = database.summary;
     if database.is_in_sync() {
         return styled(GOOD, format!("In sync: nothing to do for {in_sync} resources."));
     }
     let mut parts = vec![format!("{create} to create"), format!("{change} to change"), format!("{remove} to remove")];
     if needs_approval > 0 {
         parts.push(format!("{needs_approval} need{} approval", if needs_approval == 1 { "s" } else { "" }));
+    }
+    if waiting > 0 {
+        parts.push(format!("{waiting} to follow"));
     }
     if blocked > 0 {
         parts.push(format!("{blocked} blocked"));
@@ -118,7 +122,7 @@ pub fn sql(document: &Document) -> String {
         for resource in &database.resources {
             let held = resource.state == State::NeedsApproval;
             let margin = if held { "-- " } else { "" };
-            if resource.steps.is_empty() && resource.state != State::Blocked {
+            if resource.steps.is_empty() && !matches!(resource.state, State::Blocked | State::Waiting) {
                 continue;
             }
             let _ = writeln!(text, "\n-- {}", resource.title(&database.namespace));

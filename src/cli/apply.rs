@@ -1,0 +1,347 @@
+//! `apply`: what `plan` shows, done, without Kubernetes: from a laptop, a pipeline, a compose file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{
+    Outcome,
+    connection::{self, Connection},
+    manifests::{Files, Place},
+    output::{self, BAD, FAINT, GOOD, NOTICE, STRONG, styled},
+    plan::{
+        Planned,
+        document::{Database, State},
+        look, text,
+    },
+    workspace::{self, Subject, Workspace},
+};
+use crate::{
+    api::{
+        status::Reason,
+        timescale_database::Mode,
+        types::{Interval, Relation},
+    },
+    args::Defaults,
+    catalog::{Answers, Catalog},
+    db::{Session, privileges::Lack},
+    desired::{ClaimId, Intent, PlanDigest, Target},
+    error::{self, Class, Failure},
+    plan::{
+        self,
+        monitoring_schema::{self, Decision},
+        step::{Action, Hazard, Step},
+    },
+};
+
+/// Options of `apply`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// The database, or the cluster that knows it.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Digest of a plan that may lose data, as `plan` shows it; can be given several times. It approves exactly that plan.
+    #[arg(long, value_name = "DIGEST")]
+    pub approve: Vec<String>,
+    /// The operator's own defaults, where there is no cluster to ask.
+    #[command(flatten)]
+    pub defaults: Defaults,
+}
+
+/// Rounds of looking and doing: what depends on what the round before made needs one more.
+const MAX_ROUNDS: usize = 10;
+/// Attempts at a step that meets a lock, or another passing trouble.
+const ATTEMPTS: u32 = 5;
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Interval = Interval::from_seconds(10);
+
+/// Brings databases to what the manifests say. [`Outcome::Differs`] when something is left: held for an approval, or blocked.
+///
+/// # Errors
+/// When the manifests have problems, a database cannot be used, or a step failed. What was done until then stays, and is said.
+pub async fn run(options: Options) -> Result<Outcome, Failure> {
+    let Options { files, connection, approve, defaults } = options;
+    let Workspace { subjects, places, notes } = workspace::gather(&files, &connection, &defaults.into()).await?;
+    for note in &notes {
+        anstream::eprintln!("{}", styled(FAINT, format!("note: {note}")));
+    }
+    let approvals: Vec<_> = approve.into_iter().map(PlanDigest).collect();
+    let mut outcome = Outcome::Clean;
+    for subject in &subjects {
+        let session = connection::connect(&subject.endpoint).await?;
+        session.lock().await?;
+        let mut application = Application {
+            session,
+            subject,
+            places: &places,
+            approvals: &approvals,
+            done: 0,
+            failures: BTreeMap::new(),
+        };
+        let ended = tokio::select! {
+            ended = application.run() => ended,
+            _ = tokio::signal::ctrl_c() => {
+                let message = "interrupted; the step under way is rolled back, save for an index that was being built, which the next apply builds anew";
+                Err(Failure::new(Class::User, Reason::Retrying, message))
+            }
+        };
+        match ended {
+            Ok(Outcome::Clean) => {}
+            Ok(Outcome::Differs) => outcome = Outcome::Differs,
+            Err(failure) => {
+                let message = format!(
+                    "{}\n{} done and stay; run apply again to go on",
+                    failure.message,
+                    match application.done {
+                        0 => "No steps were".to_owned(),
+                        1 => "1 step was".to_owned(),
+                        done => format!("{done} steps were"),
+                    }
+                );
+                return Err(Failure { message, ..failure });
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+struct Application<'a> {
+    session: Session,
+    subject: &'a Subject,
+    places: &'a BTreeMap<(String, String, String), Place>,
+    approvals: &'a [PlanDigest],
+    /// Steps carried out.
+    done: usize,
+    failures: BTreeMap<ClaimId, Failure>,
+}
+
+impl Application<'_> {
+    async fn run(&mut self) -> Result<Outcome, Failure> {
+        let mut answers = Answers::new();
+        let planned = self.look(&mut answers).await?;
+        self.check(&planned).await?;
+        let shown = self.document(&planned);
+        output::print(&text::tree(&super::plan::document::Document { databases: vec![shown], notes: Vec::new() }))?;
+        self.install_monitoring(&planned.catalog).await?;
+        let mut planned = planned;
+        for _ in 0..MAX_ROUNDS {
+            let steps: Vec<_> =
+                planned.plan.steps.iter().filter(|step| !self.failures.contains_key(&step.claim)).cloned().collect();
+            if steps.is_empty() {
+                break;
+            }
+            self.round(&steps, &planned.catalog).await?;
+            planned = self.look(&mut answers).await?;
+        }
+        self.conclude(&planned)
+    }
+
+    async fn look(&self, answers: &mut Answers) -> Result<Planned, Failure> {
+        look(&self.session, self.subject, self.approvals, answers).await
+    }
+
+    fn document(&self, planned: &Planned) -> Database {
+        let Planned { desired, catalog, plan } = planned;
+        Database::new(self.subject, &catalog.server, desired, plan, self.places)
+    }
+
+    /// What can be known to fail before anything is done.
+    async fn check(&self, planned: &Planned) -> Result<(), Failure> {
+        let Planned { desired, catalog, plan } = planned;
+        let database = &self.subject.database;
+        if database.spec.mode == Mode::Observe {
+            let message = format!(
+                "TimescaleDatabase {} has mode: Observe, in which nothing is changed; look with plan, or set mode: Enforce",
+                self.subject.key.1
+            );
+            return Err(Failure::new(Class::User, Reason::DriftObserved, message));
+        }
+        if let Some(rejection) = plan::unusable(&catalog.server, database.spec.mode) {
+            return Err(Failure::new(Class::User, rejection.reason, rejection.message));
+        }
+        let claims: BTreeSet<_> = plan.steps.iter().map(|step| &step.claim).collect();
+        let mut relations: Vec<&Relation> = Vec::new();
+        let mut schemas = BTreeSet::new();
+        for claim in desired.claims.iter().filter(|claim| claims.contains(&claim.id)) {
+            match &claim.intent {
+                Intent::Ensure(Target::Hypertable(target)) => relations.push(&target.relation),
+                Intent::Ensure(Target::Aggregate(target)) => relations.push(&target.relation),
+                Intent::Ensure(Target::Compression(target)) => relations.push(&target.on.relation),
+                Intent::Ensure(Target::Retention(target)) => relations.push(&target.on.relation),
+                Intent::Release(_) => {}
+            }
+        }
+        for step in &plan.steps {
+            if let Action::CreateAggregate { relation, .. } = &step.action {
+                schemas.insert(&relation.schema);
+            }
+        }
+        let lacks = self.session.lacks(&relations, &schemas).await?;
+        if !lacks.is_empty() {
+            let lacks: Vec<_> = lacks.iter().map(lack).collect();
+            let message = format!(
+                "the role lacks privileges; nothing was done:\n  {}\nsql/role.sql makes a role that has them",
+                lacks.join("\n  ")
+            );
+            return Err(Failure::new(Class::User, Reason::PermissionDenied, message));
+        }
+        let rewritten = plan.steps.iter().flat_map(|step| &step.hazards).filter_map(|hazard| match hazard {
+            Hazard::RewritesData(bytes) => Some(*bytes),
+            _ => None,
+        });
+        let rewritten: i64 = rewritten.sum();
+        if rewritten > 0 {
+            let bytes = plan::step::bytes_text(rewritten);
+            // SQL does not tell how much is free.
+            let note = format!("note: the server's disk needs about {bytes} more while rows are moved");
+            anstream::eprintln!("{}", styled(FAINT, note));
+        }
+        Ok(())
+    }
+
+    /// Carries out the steps of one round, claim by claim. One that fails does not stop the others, save those that come
+    /// after it.
+    async fn round(&mut self, steps: &[Step], catalog: &Catalog) -> Result<(), Failure> {
+        let Some(extension) = &catalog.server.extension else { return Ok(()) };
+        for (i, step) in steps.iter().enumerate() {
+            let waits = step.after.iter().any(|id| *id != step.claim && self.failures.contains_key(id));
+            if waits || self.failures.contains_key(&step.claim) {
+                continue;
+            }
+            let progress = Progress::new(i + 1, steps.len(), &step.change);
+            let outcome = attempts(|| self.session.apply(step, extension)).await;
+            progress.end(outcome.as_ref().err());
+            match outcome {
+                Ok(()) => self.done += 1,
+                // Without a connection nothing more can be done.
+                Err(failure) if failure.reason == Reason::DatabaseUnreachable => return Err(failure),
+                Err(failure) => drop(self.failures.insert(step.claim.clone(), failure)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn install_monitoring(&mut self, catalog: &Catalog) -> Result<(), Failure> {
+        let wanted = self.subject.database.spec.monitoring_schema.as_deref();
+        match monitoring_schema::decide(wanted, &catalog.server.monitoring) {
+            Decision::Unwanted | Decision::Installed(_) => Ok(()),
+            Decision::Refused(rejection) => Err(Failure::new(Class::User, rejection.reason, rejection.message)),
+            Decision::Install(install) => {
+                let progress = Progress::new(1, 1, &install.change());
+                let outcome = self.session.install_monitoring(&install.schema).await;
+                progress.end(outcome.as_ref().err());
+                self.done += usize::from(outcome.is_ok());
+                outcome
+            }
+        }
+    }
+
+    /// What the last look found: the only proof that the database is as it should be.
+    fn conclude(&self, planned: &Planned) -> Result<Outcome, Failure> {
+        if !self.failures.is_empty() {
+            let failed: Vec<_> = self.failures.iter().map(|(claim, failure)| format!("{claim}: {failure}")).collect();
+            let class = self.failures.values().map(|failure| failure.class).max().unwrap_or(Class::Transient);
+            return Err(Failure::new(
+                class,
+                Reason::Retrying,
+                format!("not everything was done:\n  {}", failed.join("\n  ")),
+            ));
+        }
+        if let Some(step) = planned.plan.steps.first() {
+            let message = format!("carried out, and the catalog still differs: {}; please report this", step.change);
+            return Err(Failure::new(Class::Bug, Reason::NotConverging, message));
+        }
+        let database = self.document(planned);
+        let left: Vec<_> = database
+            .resources
+            .iter()
+            .filter(|resource| !matches!(resource.state, State::InSync | State::Overridden))
+            .collect();
+        let done = format!("{} step{} done", self.done, if self.done == 1 { "" } else { "s" });
+        if left.is_empty() {
+            let (ns, name) = &self.subject.key;
+            let line = format!("{done}; {ns}/{name} was looked at again and is in sync.\n");
+            output::print(&styled(GOOD, line))?;
+            return Ok(Outcome::Clean);
+        }
+        let mut text = format!("{done}; left over:\n");
+        for resource in left {
+            let style = if resource.state == State::NeedsApproval { NOTICE } else { BAD };
+            let why = match (&resource.digest, &resource.message) {
+                (Some(digest), _) => {
+                    format!("{}; --approve {digest} approves exactly this", resource.hazards.join("; "))
+                }
+                (None, Some(message)) => message.clone(),
+                (None, None) => String::new(),
+            };
+            let title = styled(style, resource.title(&database.namespace));
+            text += &format!("  {title}: {}: {why}\n", styled(STRONG, resource.reason));
+        }
+        output::print(&text)?;
+        Ok(Outcome::Differs)
+    }
+}
+
+fn lack(lack: &Lack) -> String {
+    let Lack { schema, relation, owner } = lack;
+    match relation {
+        Some(relation) => format!(
+            "{schema}.{relation} belongs to {owner}, and only its owner may change it: connect as {owner}, or GRANT {owner} to the role"
+        ),
+        None => {
+            format!("it may not create in schema {schema}, which belongs to {owner}: GRANT CREATE ON SCHEMA {schema}")
+        }
+    }
+}
+
+/// Tries again what failed for a reason that passes: a lock that another session holds.
+async fn attempts<F: Future<Output = Result<(), Failure>>>(attempt: impl Fn() -> F) -> Result<(), Failure> {
+    for failures in 1..ATTEMPTS {
+        match attempt().await {
+            Err(failure) if failure.class == Class::Transient && failure.reason != Reason::DatabaseUnreachable => {
+                tokio::time::sleep(error::pause(failure.class, failures, LONGEST_PAUSE, fastrand::f64())).await;
+            }
+            ended => return ended,
+        }
+    }
+    attempt().await
+}
+
+/// One step, as it is shown while it runs: with the time on a terminal, a line at its end elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    line: String,
+    started: std::time::Instant,
+}
+
+impl Progress {
+    fn new(number: usize, of: usize, change: &str) -> Self {
+        let line = format!("[{number}/{of}] {change}");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(line.clone());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, line, started: std::time::Instant::now() }
+    }
+
+    fn end(self, failure: Option<&Failure>) {
+        let Self { bar, line, started } = self;
+        bar.finish_and_clear();
+        let took = format!("({:.1} s)", started.elapsed().as_secs_f64());
+        match failure {
+            None => anstream::eprintln!("{} {line} {}", styled(GOOD, "done"), styled(FAINT, took)),
+            Some(failure) => {
+                anstream::eprintln!("{} {line} {}\n    {failure}", styled(BAD, "failed"), styled(FAINT, took))
+            }
+        }
+    }
+}
