@@ -15,6 +15,7 @@ mod report;
 pub mod scope;
 mod state;
 mod stores;
+mod written;
 
 use std::{
     collections::{BTreeMap, HashMap},

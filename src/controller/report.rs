@@ -15,6 +15,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::written::Written;
 use crate::{
     api::{
         APPROVE_ANNOTATION, FINALIZER, TimescaleDatabase,
@@ -34,21 +35,35 @@ const MAX_NOTE: usize = 1024;
 
 /// A namespaced kind that can be read from the API server and written back.
 pub trait Stored:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<K> Stored for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }
 
 /// Writes to the Kubernetes API.
-#[derive(Clone)]
 pub struct Reporter {
     client: Client,
     metrics: Metrics,
     instance: String,
+    written: Written,
 }
 
 /// Something worth an event.
@@ -72,7 +87,12 @@ pub enum Voice {
 impl Reporter {
     /// A reporter that signs its events with this instance name (the pod's).
     pub fn new(client: Client, metrics: Metrics, instance: String) -> Self {
-        Self { client, metrics, instance }
+        Self { client, metrics, instance, written: Written::default() }
+    }
+
+    /// Forgets what it wrote so long ago that the watches must have told of it.
+    pub fn tidy(&self) {
+        self.written.tidy();
     }
 
     /// The client that it writes with.
@@ -89,6 +109,8 @@ impl Reporter {
         observed: &Observed<'_>,
         voice: Voice,
     ) -> Result<(), Failure> {
+        let written = self.written.newer(kind_label::<K>(), resource);
+        let resource = written.as_deref().unwrap_or(resource);
         let current = resource.current();
         let (previous, _) = current.map_or((&[][..], None), K::parts);
         let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
@@ -121,6 +143,8 @@ impl Reporter {
         summary: &Summary,
         facts: TimescaleDatabaseStatus,
     ) -> Result<(), Failure> {
+        let written = self.written.newer(kind_label::<TimescaleDatabase>(), database);
+        let database = written.as_deref().unwrap_or(database);
         let current = database.status.as_ref();
         let previous = current.map_or(&[][..], |s| &s.conditions[..]);
         let conditions = conditions(previous, summary, database.metadata.generation, Timestamp::now());
@@ -137,6 +161,10 @@ impl Reporter {
 
     /// Puts our finalizer on a resource or takes it off. One that is gone already needs nothing taken off.
     pub async fn finalize<K: Stored>(&self, resource: &K, wanted: bool) -> Result<(), Failure> {
+        let written = self.written.newer(kind_label::<K>(), resource);
+        if written.is_some_and(|now| now.finalizers().iter().any(|held| held == FINALIZER) == wanted) {
+            return if wanted { self.confirm(resource).await } else { Ok(()) };
+        }
         let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
         // The uid keeps the finalizer off a namesake that was created since.
         let patch = json!({
@@ -149,7 +177,10 @@ impl Reporter {
         match result {
             // What is held on to must be what was seen.
             Ok(now) if wanted && is_another(resource.meta(), now.meta()) => Err(changed(resource)),
-            Ok(_) => Ok(()),
+            Ok(now) => {
+                self.written.note(kind_label::<K>(), now);
+                Ok(())
+            }
             Err(kube::Error::Api(status)) if !wanted && (status.is_not_found() || status.is_conflict()) => Ok(()),
             Err(error) => Err(api_failure("setting the finalizer", resource, &error)),
         }
@@ -172,7 +203,10 @@ impl Reporter {
             }
             self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
             match result {
-                Ok(_) => return Ok(()),
+                Ok(now) => {
+                    self.written.note(kind_label::<K>(), now);
+                    return Ok(());
+                }
                 // Deleted since it was read: there is nobody left to tell.
                 Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
                 Err(kube::Error::Api(status)) if status.is_conflict() => {}

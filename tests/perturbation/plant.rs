@@ -265,6 +265,18 @@ impl<'a> Plant<'a> {
         Ok(())
     }
 
+    /// Waits until every table and aggregate says its health, which comes from a reading of the sizes.
+    pub async fn measured(&self) -> Result<()> {
+        eventually("every table says its health", async || {
+            let objects = self.objects().await?;
+            let mut tables = objects.iter().filter(|object| {
+                ["Hypertable", "ContinuousAggregate"].contains(&object["kind"].as_str().unwrap_or(""))
+            });
+            Ok(tables.all(|table| table["status"]["health"].is_object()).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until no resource is left.
     pub async fn gone(&self) -> Result<()> {
         let gone = eventually("every resource is gone", async || {

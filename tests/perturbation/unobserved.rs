@@ -10,7 +10,7 @@ use super::{
     stale::plant,
     workload,
 };
-use crate::support::Result;
+use crate::support::{Error, Result};
 
 const POLICIES: &str = "retentionpolicies";
 
@@ -80,6 +80,31 @@ async fn a_policy_that_was_replaced_unseen_is_taken_over_and_held() -> Result<()
     plant.delete(POLICIES, "readings").await?;
     plant.absent(POLICIES, "readings").await?;
     assert_eq!(plant.policies("retention").await?, 0);
+    plant.end().await?;
+    give_back(database).await
+}
+
+/// What an operator has written it knows, also before a watch tells of it.
+#[tokio::test]
+async fn what_was_written_is_not_written_again_while_no_watch_tells_of_it() -> Result<()> {
+    let database = take_database().await?;
+    let plant = plant(&database).await?;
+    plant.apply(POLICIES, "readings", &workload::retention("730 days")).await?;
+    plant.settled().await?;
+    plant.measured().await?;
+    plant.passes(0).await?;
+    let job = async || Ok::<_, Error>(plant.get(POLICIES, "readings").await?["status"]["jobId"].clone());
+    let (before, done) = (job().await?, plant.api_proxy.writes().len());
+    plant.api_proxy.hold();
+    plant.run(&format!("SELECT remove_retention_policy('{}.readings')", plant.namespace)).await?;
+    eventually("another job", async || Ok((job().await? != before).then_some(()))).await?;
+    plant.passes(2).await?;
+    let writes = plant.api_proxy.writes()[done..].to_vec();
+    assert!(matches!(&writes[..], [one] if one.ends_with("/retentionpolicies/readings/status")), "{writes:#?}");
+    plant.api_proxy.tell();
+    plant.settled().await?;
+    plant.passes(1).await?;
+    assert_eq!(plant.api_proxy.writes().len(), done + 1, "{:#?}", plant.api_proxy.writes());
     plant.end().await?;
     give_back(database).await
 }
