@@ -1,6 +1,6 @@
 //! The diff of compression settings and policy.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::{
     api::{
@@ -150,7 +150,13 @@ fn settings(target: &CompressionTarget, live: &Hypertable, object: ObjectKind) -
     let Some(Columnstore { segment_by: found_segment, order_by: found_order, sparse_indexes: found_sparse }) =
         &live.columnstore
     else {
-        let change = format!("compression of {relation}: enabled");
+        let mut change = format!("compression of {relation}: enabled");
+        if let Some(columns) = target.segment_by.as_ref().filter(|columns| !columns.is_empty()) {
+            let _ = write!(change, ", segment by {}", list(columns.iter().map(ToString::to_string)));
+        }
+        if let Some(columns) = order_by.as_ref().filter(|columns| !columns.is_empty()) {
+            let _ = write!(change, ", order by {}", list(columns.iter().map(ToString::to_string)));
+        }
         // An empty list is explicitly none, but not without an order.
         let sparse = target.sparse_indexes.clone().filter(|indexes| !indexes.is_empty());
         return Some((action(target.segment_by.clone(), order_by, sparse), change));

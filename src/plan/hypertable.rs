@@ -1,5 +1,7 @@
 //! The diff of one hypertable.
 
+use std::fmt::Write as _;
+
 use crate::{
     api::{
         status::Reason,
@@ -77,8 +79,7 @@ impl Planner<'_> {
             comment: made_for(&self.inputs.rules.home, &claim.id.resource),
             migrate_data: table.bytes > 0,
         };
-        let mut create =
-            step(claim, action, format!("table {relation}: becomes a hypertable by {}", target.time_column));
+        let mut create = step(claim, action, format!("table {relation}: {}", becomes(target, chunk_interval)));
         if table.bytes > 0 {
             create.hazards.push(Hazard::RewritesData(table.bytes));
             create.hazards.push(Hazard::LongLock(format!("{relation} is locked while its rows are moved into chunks")));
@@ -237,6 +238,25 @@ impl Planner<'_> {
             draft.steps.push(step(claim, action, change));
         }
     }
+}
+
+/// What becomes of a table that is converted, in one line.
+fn becomes(target: &HypertableTarget, chunk_interval: Option<Span>) -> String {
+    let mut text = format!("becomes a hypertable by {}", target.time_column);
+    if let Some(interval) = chunk_interval {
+        let _ = write!(text, ", in chunks of {interval}");
+    }
+    for (column, partitions) in &target.space {
+        let _ = write!(text, ", in {partitions} partitions by {column}");
+    }
+    match target.indexes.len() {
+        0 => {}
+        1 => text.push_str(", with 1 index"),
+        n => {
+            let _ = write!(text, ", with {n} indexes");
+        }
+    }
+    text
 }
 
 /// Adds the steps that attach the tablespaces wanted and detach the others.
