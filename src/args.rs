@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use kube::core::{Expression, Selector};
 
 use crate::{
@@ -37,6 +37,16 @@ pub enum Command {
     Apply(Box<cli::apply::Options>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(cli::crd::Options),
+    /// Show the resources of a cluster and their jobs at a glance.
+    ///
+    /// Exit code 0: all of them are ready. 2: some are not. 1: an error.
+    Status(Box<cli::status::Options>),
+    /// Print the completions of a shell: `source <(timescaledb-policy-operator completion bash)`.
+    Completion(cli::shell::Completion),
+    /// Print the manual page, or write one for each command.
+    Man(cli::shell::Man),
+    /// Print the version, and what it is made for.
+    Version(cli::shell::Version),
     /// Print a reference of all metrics in Markdown.
     #[command(hide = true)]
     Metrics,
@@ -104,6 +114,16 @@ pub struct Defaults {
     /// For RetentionPolicies without an age: `90 days`.
     #[arg(long, env = "DEFAULT_DROP_AFTER", value_name = "SPAN", value_parser = operator_default)]
     pub default_drop_after: Option<SpanText>,
+}
+
+/// The command line, under the name that it was called by: linked as `kubectl-tsdb` it is a plugin of kubectl.
+pub fn command(program: Option<&str>) -> clap::Command {
+    let command = Arguments::command();
+    let name = program.and_then(|path| std::path::Path::new(path).file_stem()?.to_str());
+    match name {
+        Some("kubectl-tsdb" | "kubectl_tsdb") => command.bin_name("kubectl tsdb"),
+        _ => command,
+    }
 }
 
 impl From<Defaults> for timescale_database::Defaults {
@@ -217,8 +237,15 @@ mod tests {
 
     #[test]
     fn the_arguments_are_well_formed() {
-        use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn linked_as_a_plugin_it_says_so() {
+        let usage = |program| command(program).render_usage().to_string();
+        assert!(usage(Some("/usr/local/bin/kubectl-tsdb")).contains("kubectl tsdb <COMMAND>"));
+        assert!(usage(Some("timescaledb-policy-operator")).contains("timescaledb-policy-operator <COMMAND>"));
+        assert!(usage(None).contains("timescaledb-policy-operator <COMMAND>"));
     }
 
     #[test]

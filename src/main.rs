@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use timescaledb_policy_operator::{
-    args::{Arguments, Command},
+    args::{self, Arguments, Command},
     cli, metrics, operator,
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { command } = Arguments::parse();
+    let program = args::command(std::env::args().next().as_deref());
+    let Arguments { command } = match Arguments::from_arg_matches(&program.clone().get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     match command {
         Command::Run(options) => match operator::run(*options).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -22,6 +26,10 @@ async fn main() -> ExitCode {
         Command::Plan(options) => cli::exit(cli::plan::run(*options).await),
         Command::Apply(options) => cli::exit(cli::apply::run(*options).await),
         Command::Crd(options) => cli::exit(cli::crd::run(&options)),
+        Command::Status(options) => cli::exit(cli::status::run(*options).await),
+        Command::Completion(options) => cli::exit(cli::shell::completion(&options, program)),
+        Command::Man(options) => cli::exit(cli::shell::man(&options, program)),
+        Command::Version(options) => cli::exit(cli::shell::version(&options)),
         Command::Metrics => {
             print!("{}", metrics::reference());
             ExitCode::SUCCESS

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     time::Duration,
 };
 
@@ -282,7 +283,7 @@ impl Application<'_> {
                 (None, None) => String::new(),
             };
             let title = styled(style, resource.title(&database.namespace));
-            text += &format!("  {title}: {}: {why}\n", styled(STRONG, resource.reason));
+            let _ = writeln!(text, "  {title}: {}: {why}", styled(STRONG, resource.reason));
         }
         output::print(&text)?;
         Ok(Outcome::Differs)
@@ -340,7 +341,7 @@ impl Progress {
         match failure {
             None => anstream::eprintln!("{} {line} {}", styled(GOOD, "done"), styled(FAINT, took)),
             Some(failure) => {
-                anstream::eprintln!("{} {line} {}\n    {failure}", styled(BAD, "failed"), styled(FAINT, took))
+                anstream::eprintln!("{} {line} {}\n    {failure}", styled(BAD, "failed"), styled(FAINT, took));
             }
         }
     }

@@ -8,6 +8,8 @@ pub mod manifests;
 pub mod output;
 pub mod plan;
 mod reference;
+pub mod shell;
+pub mod status;
 pub mod workspace;
 
 use std::process::ExitCode;

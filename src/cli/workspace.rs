@@ -109,15 +109,14 @@ fn alone(
     if !others.is_empty() {
         notes.push(format!("left out: what belongs to {}", others.join(", ")));
     }
-    let database = match resources.database(key) {
-        Some(database) => database.clone(),
-        None => {
-            notes.push(format!(
+    let database = if let Some(database) = resources.database(key) {
+        database.clone()
+    } else {
+        notes.push(format!(
                 "there is no TimescaleDatabase {} in the manifests: its mode, guards and defaults are taken to be as they are when left out",
                 key.1
             ));
-            Arc::new(undeclared(key)?)
-        }
+        Arc::new(undeclared(key)?)
     };
     let (database, _) = desired::with_operator_defaults(&database, defaults);
     let attached = resources.attached(key);
@@ -246,6 +245,37 @@ fn of_operator(database: &TimescaleDatabase) -> Option<timescale_database::Defau
     })
 }
 
+/// All resources of a namespace, or of the cluster.
+///
+/// # Errors
+/// When they cannot be read.
+pub async fn everything(client: &Client, namespace: Option<&str>) -> Result<Resources, Failure> {
+    Ok(Resources {
+        databases: list_in(client, namespace).await?,
+        hypertables: list_in(client, namespace).await?,
+        aggregates: list_in(client, namespace).await?,
+        compression: list_in(client, namespace).await?,
+        retention: list_in(client, namespace).await?,
+        namespaces: BTreeMap::new(),
+    })
+}
+
+async fn list_in<K>(client: &Client, namespace: Option<&str>) -> Result<Vec<Arc<K>>, Failure>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let found = api.list(&ListParams::default()).await;
+    let found = found.map_err(|error| {
+        let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
+        cluster_failure(&format!("listing {} in {place}", K::plural(&())), &error)
+    })?;
+    Ok(found.items.into_iter().map(Arc::new).collect())
+}
+
 /// The resources of the cluster: of all namespaces, or of these where the user may not see all.
 async fn live(client: &Client, namespaces: &BTreeSet<String>) -> Result<Resources, Failure> {
     let mut labels = BTreeMap::new();
@@ -265,21 +295,18 @@ async fn live(client: &Client, namespaces: &BTreeSet<String>) -> Result<Resource
     })
 }
 
+/// All resources of a kind, or those in these namespaces where the user may not see all.
 async fn list<K>(client: &Client, namespaces: &BTreeSet<String>) -> Result<Vec<Arc<K>>, Failure>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let doing = format!("listing {}", K::plural(&()));
-    match Api::<K>::all(client.clone()).list(&ListParams::default()).await {
-        Ok(found) => return Ok(found.items.into_iter().map(Arc::new).collect()),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {}
-        Err(error) => return Err(cluster_failure(&doing, &error)),
+    match list_in(client, None).await {
+        Err(failure) if failure.reason == Reason::PermissionDenied => {}
+        listed => return listed,
     }
     let mut all = Vec::new();
     for namespace in namespaces {
-        let found = Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await;
-        let found = found.map_err(|error| cluster_failure(&format!("{doing} in namespace {namespace}"), &error))?;
-        all.extend(found.items.into_iter().map(Arc::new));
+        all.extend(list_in(client, Some(namespace)).await?);
     }
     Ok(all)
 }
