@@ -11,9 +11,15 @@ use timescaledb_policy_operator::{
 #[tokio::main]
 async fn main() -> ExitCode {
     let program = args::command(std::env::args().next().as_deref());
-    let Arguments { command } = match Arguments::from_arg_matches(&program.clone().get_matches()) {
+    let parsed = program.clone().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let Arguments { command } = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+        Err(error) => {
+            // Where it cannot be printed there is nobody to tell.
+            let _ = error.print();
+            // Not clap's 2, which says that a database differs.
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
     };
     match command {
         Command::Run(options) => match operator::run(*options).await {

@@ -51,6 +51,12 @@ struct ServerRow {
 }
 
 impl Session {
+    /// Lets a role plan whose transactions are read-only by default: the server reads texts in temporary objects, in
+    /// transactions that are rolled back. A standby stays what it is.
+    pub async fn allow_temporary_objects(&self) -> Result<(), Failure> {
+        self.execute("SET default_transaction_read_only = off").await
+    }
+
     /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
     pub async fn observe(&self, with_indexes: &[&Relation]) -> Result<Catalog, Failure> {
         let (schemas, names) = split(with_indexes);

@@ -68,6 +68,7 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
     let mut databases = Vec::new();
     for subject in &subjects {
         let session = connection::connect(&subject.endpoint).await?;
+        session.allow_temporary_objects().await?;
         let Planned { desired, catalog, plan } = look(&session, subject, &[], &mut Answers::new()).await?;
         databases.push(Database::new(subject, &catalog.server, &desired, &plan, &places));
     }

@@ -15,6 +15,7 @@ mod stage;
 mod aggregates;
 mod alerts;
 mod chart;
+mod command_line;
 mod conflicts;
 mod connections;
 mod defaults;
