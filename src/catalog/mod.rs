@@ -136,6 +136,11 @@ impl ExtensionVersion {
     pub fn at_least_patch(&self, major: u32, minor: u32, patch: u32) -> bool {
         self.numbers >= [major, minor, patch]
     }
+
+    /// Its numbers are lower than those of the other.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.numbers < other.numbers
+    }
 }
 
 impl fmt::Display for ExtensionVersion {

@@ -13,7 +13,7 @@ mod compression;
 mod drop_guard;
 mod hypertable;
 mod index;
-mod interlocks;
+pub mod interlocks;
 pub mod monitoring_schema;
 mod policy;
 pub mod project;

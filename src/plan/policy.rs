@@ -102,7 +102,8 @@ impl Planner<'_> {
     }
 }
 
-fn retention_in_force(catalog: &Catalog, host: i32) -> Option<InForce> {
+/// The same, of any catalog.
+pub(super) fn retention_in_force(catalog: &Catalog, host: i32) -> Option<InForce> {
     match catalog.job(PolicyKind::Retention, host)? {
         Job { scheduled: true, policy: Policy::Retention { after }, id, .. } => {
             Some(after.map_or(InForce::Unreadable(*id), InForce::From))

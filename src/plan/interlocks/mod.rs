@@ -6,12 +6,14 @@
 mod chunk_interval;
 mod compression_warnings;
 mod history;
+mod in_force;
 mod refresh_window;
 mod retention_warnings;
 
 pub(super) use chunk_interval::unsafe_chunk_interval;
 pub(super) use compression_warnings::compression_warnings;
 pub(super) use history::{InForce, reach, unsafe_refresh, unsafe_retention};
+pub use in_force::{Conflict, Consequence, conflicts};
 pub(super) use refresh_window::{window_of_another_measure, window_too_small};
 pub(super) use retention_warnings::retention_warnings;
 
