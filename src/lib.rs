@@ -19,12 +19,13 @@
 //! The command line (`cli`) takes the same way with resources from files.
 //!
 //! Dependencies point downwards only: `controller`, `cli`, `server` -> `db` -> `plan`, `sql`, `catalog` -> `api`.
-//! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error` and `monitoring` are pure: no async, no client, no socket, no clock, no
-//! randomness; `make lint` checks it.
+//! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error`, `monitoring` and `check` are pure: no async, no client, no socket, no
+//! clock, no randomness; `make lint` checks it.
 
 pub mod api;
 pub mod args;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod controller;
 pub mod db;

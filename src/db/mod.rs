@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod ask;
+mod check;
 pub mod credentials;
 pub mod observe;
 pub mod privileges;
