@@ -35,6 +35,10 @@ pub enum Command {
     ///
     /// Exit code 0: the database is as they say. 2: something is left, held for an approval or blocked. 1: an error.
     Apply(Box<cli::apply::Options>),
+    /// Look for what is wrong with a database, and say what to do; nothing is written.
+    ///
+    /// Exit code 0: nothing was found. 2: a warning or worse (see --fail-on). 1: an error.
+    Check(Box<cli::check::Options>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(cli::crd::Options),
     /// Show the resources of a cluster and their jobs at a glance.

@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
         },
         Command::Plan(options) => cli::exit(cli::plan::run(*options).await),
         Command::Apply(options) => cli::exit(cli::apply::run(*options).await),
+        Command::Check(options) => cli::exit(cli::check::run(*options).await),
         Command::Crd(options) => cli::exit(cli::crd::run(&options)),
         Command::Status(options) => cli::exit(cli::status::run(*options).await),
         Command::Completion(options) => cli::exit(cli::shell::completion(&options, program)),

@@ -2,6 +2,7 @@
 //! pure modules.
 
 pub mod apply;
+pub mod check;
 pub mod connection;
 pub mod crd;
 pub mod manifests;

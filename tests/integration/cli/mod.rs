@@ -1,6 +1,7 @@
 //! The command line against a real TimescaleDB: the binary as it is, with its exit codes and what it prints.
 
 mod apply;
+mod check;
 mod plan;
 mod shell;
 

@@ -6,7 +6,7 @@ mod adoption;
 mod aggregates;
 mod compression;
 mod drift;
-mod driver;
+pub mod driver;
 mod fields;
 mod hypertables;
 mod indexes;
