@@ -23,7 +23,8 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 # The part of the operator that decides: plain functions of their arguments.
-PURE := $(wildcard src/api src/desired.rs src/catalog* src/plan src/sql.rs src/status.rs src/error.rs src/monitoring src/resources.rs src/check)
+PURE := $(wildcard src/api src/catalog* src/check src/desired.rs src/error.rs src/forecast src/import src/monitoring src/plan \
+  src/recommend src/resources.rs src/sql.rs src/status.rs)
 IMPURE := \b(tokio|tokio_postgres|rand|fastrand|SystemTime|Instant)\b|\basync (fn|move|\{)|(Timestamp|Zoned)::now
 IMPURE := $(IMPURE)|\bkube::(Client|Api|client|runtime)\b|\bkube::\{.*\b(Client|Api)\b|\bApi(<|::<)|\bClient::
 

@@ -41,6 +41,8 @@ pub enum Command {
     Check(Box<cli::check::Options>),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
     Crd(cli::crd::Options),
+    /// Describe an existing database as resources, ready to commit: a plan of them is empty.
+    Import(Box<cli::import::Options>),
     /// Show the resources of a cluster and their jobs at a glance.
     ///
     /// Exit code 0: all of them are ready. 2: some are not. 1: an error.

@@ -3,6 +3,8 @@
 
 mod fixture;
 
+#[path = "law/import.rs"]
+mod import;
 #[path = "law/lexer.rs"]
 mod lexer;
 #[path = "law/pruning.rs"]

@@ -270,7 +270,11 @@ impl Session {
         }
     }
 
-    async fn rolled_back<T>(&self, path: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub(super) async fn rolled_back<T>(
+        &self,
+        path: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         self.execute(&format!("BEGIN; {path}")).await?;
         let result = work.await;
         self.execute("ROLLBACK").await?;
@@ -279,7 +283,7 @@ impl Session {
 }
 
 /// A text that the server does not take is an answer. Only what says nothing about the text is a failure of the pass.
-fn text_error<T>(read: Result<T, Failure>) -> Result<Result<T, TextError>, Failure> {
+pub(super) fn text_error<T>(read: Result<T, Failure>) -> Result<Result<T, TextError>, Failure> {
     match read {
         Ok(value) => Ok(Ok(value)),
         Err(failure) if failure.reason == Reason::DatabaseUnreachable || failure.class == Class::Bug => Err(failure),

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod ask;
 mod check;
 pub mod credentials;
+mod import;
 pub mod observe;
 pub mod privileges;
 pub mod sqlstate;

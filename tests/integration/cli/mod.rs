@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod import;
 mod plan;
 mod shell;
 
