@@ -32,8 +32,8 @@ async fn a_pull_request_is_planned_over_what_the_cluster_has() -> Result<()> {
     assert!(looser.stdout.contains("~ RetentionPolicy/metric  -:"), "{}", looser.stdout);
     let tighter = tsdb(&stage, "plan -f - -o json", &retention("10 days")).await?.with_code(2);
     let tighter: Value = serde_json::from_str(&tighter.stdout)?;
-    let policy = tighter["databases"][0]["resources"].as_array().into_iter().flatten();
-    let policy = policy.cloned().find(|resource| resource["kind"] == "RetentionPolicy").unwrap_or_default();
+    let mut resources = tighter["databases"][0]["resources"].as_array().into_iter().flatten();
+    let policy = resources.find(|resource| resource["kind"] == "RetentionPolicy").cloned().unwrap_or_default();
     assert_eq!(policy["state"], "needsApproval", "{policy}");
     // What the API server would refuse is refused here.
     let moved = hypertable.replace("timeColumn: ts", "timeColumn: at");
