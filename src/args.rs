@@ -30,24 +30,30 @@ pub enum Command {
     /// Show what manifests would change in a live database; nothing is written.
     ///
     /// Exit code 0: the database is as they say. 2: it differs. 1: an error.
+    #[command(after_long_help = examples::PLAN)]
     Plan(Box<cli::plan::Options>),
     /// Bring a database to what manifests say, with the guards of the operator, and look again.
     ///
     /// Exit code 0: the database is as they say. 2: something is left, held for an approval or blocked. 1: an error.
+    #[command(after_long_help = examples::APPLY)]
     Apply(Box<cli::apply::Options>),
+    /// Describe an existing database as resources, ready to commit: a plan of them is empty.
+    #[command(after_long_help = examples::IMPORT)]
+    Import(Box<cli::import::Options>),
     /// Look for what is wrong with a database, and say what to do; nothing is written.
     ///
     /// Exit code 0: nothing was found. 2: a warning or worse (see --fail-on). 1: an error.
+    #[command(after_long_help = examples::CHECK)]
     Check(Box<cli::check::Options>),
-    /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
-    Crd(cli::crd::Options),
-    /// Describe an existing database as resources, ready to commit: a plan of them is empty.
-    Import(Box<cli::import::Options>),
     /// Show the resources of a cluster and their jobs at a glance.
     ///
     /// Exit code 0: all of them are ready. 2: some are not. 1: an error.
+    #[command(after_long_help = examples::STATUS)]
     Status(Box<cli::status::Options>),
-    /// Print the completions of a shell: `source <(timescaledb-policy-operator completion bash)`.
+    /// Print the custom resource definitions, for `kubectl apply --server-side -f -`.
+    Crd(cli::crd::Options),
+    /// Print the completions of a shell.
+    #[command(after_long_help = examples::COMPLETION)]
     Completion(cli::shell::Completion),
     /// Print the manual page, or write one for each command.
     Man(cli::shell::Man),
@@ -56,6 +62,49 @@ pub enum Command {
     /// Print a reference of all metrics in Markdown.
     #[command(hide = true)]
     Metrics,
+}
+
+/// What `--help` shows behind the options.
+mod examples {
+    pub const PLAN: &str = "Examples:
+  # What a folder would change, in a database named directly
+  timescaledb-policy-operator plan -f policies/ --database-url postgresql://reader@db/factory
+
+  # The same over what is in the cluster, whose connection secret is used
+  kubectl tsdb plan -f policies/ --context production
+
+  # As a comment on a pull request
+  kustomize build overlays/production | timescaledb-policy-operator plan -f - -o markdown";
+    pub const APPLY: &str = "Examples:
+  # Do what plan shows
+  timescaledb-policy-operator apply -f policies/ --database-url postgresql://owner@db/factory
+
+  # Approve exactly the plan that would drop rows, as plan named it
+  timescaledb-policy-operator apply -f policies/ --approve c0ffee123456";
+    pub const IMPORT: &str = "Examples:
+  # One file for each table
+  timescaledb-policy-operator import --database-url postgresql://reader@db/factory --output-dir policies/
+
+  # One schema, as one stream
+  timescaledb-policy-operator import --schema telemetry --namespace factory > policies.yaml";
+    pub const CHECK: &str = "Examples:
+  # Everything that is wrong, with a fix for each
+  timescaledb-policy-operator check --database-url postgresql://reader@db/factory
+
+  # For a pipeline that fails on what is critical, and for code scanning
+  timescaledb-policy-operator check --fail-on critical -o sarif > check.sarif";
+    pub const STATUS: &str = "Examples:
+  # The namespace of the context, every two seconds
+  kubectl tsdb status --watch
+
+  # What is not as it should be, in all namespaces
+  kubectl tsdb status -A --problems";
+    pub const COMPLETION: &str = "Examples:
+  # For this session of bash
+  source <(timescaledb-policy-operator completion bash)
+
+  # For every session of zsh
+  timescaledb-policy-operator completion zsh > \"${fpath[1]}/_timescaledb-policy-operator\"";
 }
 
 /// Options of `run`.
