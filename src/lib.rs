@@ -31,6 +31,7 @@ pub mod controller;
 pub mod db;
 pub mod desired;
 pub mod error;
+pub mod forecast;
 pub mod import;
 pub mod leader;
 pub mod metrics;

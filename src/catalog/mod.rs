@@ -4,6 +4,7 @@
 //! ([`crate::db`], `sql/catalog/`). What only some plans need, and only while something is about to change, is not part
 //! of the snapshot: the planner asks for it as a [`Question`] and is given [`Answers`].
 
+pub mod history;
 pub mod statistics;
 
 use std::{

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod ask;
 mod check;
 pub mod credentials;
+mod history;
 mod import;
 pub mod observe;
 pub mod privileges;

@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// Leaves what time it is for these hypertables in a setting of the session.
-    async fn read_clocks(&self, hypertables: &BTreeSet<i32>) -> Result<(), Failure> {
+    pub(super) async fn read_clocks(&self, hypertables: &BTreeSet<i32>) -> Result<(), Failure> {
         if hypertables.is_empty() {
             return Ok(());
         }

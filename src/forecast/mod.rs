@@ -1,0 +1,3 @@
+//! How storage goes on, from what the chunks of hypertables hold: ingest as it was measured ([`ingest`]).
+
+pub mod ingest;
