@@ -45,6 +45,8 @@ pub enum Command {
     /// Exit code 0: nothing was found. 2: a warning or worse (see --fail-on). 1: an error.
     #[command(after_long_help = examples::CHECK)]
     Check(Box<cli::check::Options>),
+    /// Say what chunk intervals, segmentBy, orderBy and compressAfter should be, from what the chunks of a database hold.
+    Recommend(Box<cli::recommend::Options>),
     /// Show the resources of a cluster and their jobs at a glance.
     ///
     /// Exit code 0: all of them are ready. 2: some are not. 1: an error.

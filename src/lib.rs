@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod monitoring;
 pub mod operator;
 pub mod plan;
+pub mod recommend;
 pub mod resources;
 pub mod secret;
 pub mod server;

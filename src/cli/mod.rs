@@ -9,6 +9,7 @@ pub mod import;
 pub mod manifests;
 pub mod output;
 pub mod plan;
+pub mod recommend;
 mod reference;
 pub mod shell;
 pub mod status;

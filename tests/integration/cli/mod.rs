@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod import;
 mod plan;
+mod recommend;
 mod shell;
 
 use std::{
