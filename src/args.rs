@@ -47,6 +47,8 @@ pub enum Command {
     Check(Box<cli::check::Options>),
     /// Say what chunk intervals, segmentBy, orderBy and compressAfter should be, from what the chunks of a database hold.
     Recommend(Box<cli::recommend::Options>),
+    /// Say how the storage of a database goes on, from what its chunks hold and what its policies do.
+    Forecast(Box<cli::forecast::Options>),
     /// Show the resources of a cluster and their jobs at a glance.
     ///
     /// Exit code 0: all of them are ready. 2: some are not. 1: an error.

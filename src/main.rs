@@ -33,6 +33,7 @@ async fn main() -> ExitCode {
         Command::Apply(options) => cli::exit(cli::apply::run(*options).await),
         Command::Check(options) => cli::exit(cli::check::run(*options).await),
         Command::Recommend(options) => cli::exit(cli::recommend::run(*options).await),
+        Command::Forecast(options) => cli::exit(cli::forecast::run(*options).await),
         Command::Crd(options) => cli::exit(cli::crd::run(&options)),
         Command::Import(options) => cli::exit(cli::import::run(*options).await),
         Command::Status(options) => cli::exit(cli::status::run(*options).await),

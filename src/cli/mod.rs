@@ -5,6 +5,7 @@ pub mod apply;
 pub mod check;
 pub mod connection;
 pub mod crd;
+pub mod forecast;
 pub mod import;
 pub mod manifests;
 pub mod output;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod forecast;
 mod import;
 mod plan;
 mod recommend;
