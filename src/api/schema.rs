@@ -169,7 +169,10 @@ fn bounds(value: &Value, schema: &JSONSchemaProps) -> Vec<String> {
             outside("a length of", count(text.chars().count()), schema.min_length, schema.max_length);
             let pattern = schema.pattern.as_deref().and_then(|pattern| Regex::new(pattern).ok());
             if pattern.is_some_and(|pattern| !pattern.is_match(text)) {
-                found.push(format!("{value} does not match {}", schema.pattern.as_deref().unwrap_or_default()));
+                // People read what the field is for rather than a pattern.
+                let about = schema.description.as_deref().unwrap_or_default();
+                let about = about.split_inclusive(". ").next().unwrap_or_default().trim_end_matches(['.', ' ']);
+                found.push(format!("{value} is not what this field takes ({about})"));
             }
         }
         Value::Array(items) => outside("a list of", count(items.len()), schema.min_items, schema.max_items),

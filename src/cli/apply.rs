@@ -96,16 +96,12 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
         match ended {
             Ok(Outcome::Clean) => {}
             Ok(Outcome::Differs) => outcome = Outcome::Differs,
+            Err(failure) if application.done == 0 => {
+                return Err(Failure { message: format!("{}\nNothing was changed.", failure.message), ..failure });
+            }
             Err(failure) => {
-                let message = format!(
-                    "{}\n{} done and stay; run apply again to go on",
-                    failure.message,
-                    match application.done {
-                        0 => "No steps were".to_owned(),
-                        1 => "1 step was".to_owned(),
-                        done => format!("{done} steps were"),
-                    }
-                );
+                let done = steps_text(application.done);
+                let message = format!("{}\n{done} done, and stay; run apply again to go on", failure.message);
                 return Err(Failure { message, ..failure });
             }
         }
@@ -168,14 +164,14 @@ impl Application<'_> {
             return Err(Failure::new(Class::User, rejection.reason, rejection.message));
         }
         let claims: BTreeSet<_> = plan.steps.iter().map(|step| &step.claim).collect();
-        let mut relations: Vec<&Relation> = Vec::new();
+        let mut relations: BTreeSet<&Relation> = BTreeSet::new();
         let mut schemas = BTreeSet::new();
         for claim in desired.claims.iter().filter(|claim| claims.contains(&claim.id)) {
             match &claim.intent {
-                Intent::Ensure(Target::Hypertable(target)) => relations.push(&target.relation),
-                Intent::Ensure(Target::Aggregate(target)) => relations.push(&target.relation),
-                Intent::Ensure(Target::Compression(target)) => relations.push(&target.on.relation),
-                Intent::Ensure(Target::Retention(target)) => relations.push(&target.on.relation),
+                Intent::Ensure(Target::Hypertable(target)) => drop(relations.insert(&target.relation)),
+                Intent::Ensure(Target::Aggregate(target)) => drop(relations.insert(&target.relation)),
+                Intent::Ensure(Target::Compression(target)) => drop(relations.insert(&target.on.relation)),
+                Intent::Ensure(Target::Retention(target)) => drop(relations.insert(&target.on.relation)),
                 Intent::Release(_) => {}
             }
         }
@@ -184,11 +180,11 @@ impl Application<'_> {
                 schemas.insert(&relation.schema);
             }
         }
-        let lacks = self.session.lacks(&relations, &schemas).await?;
+        let lacks = self.session.lacks(&relations.into_iter().collect::<Vec<_>>(), &schemas).await?;
         if !lacks.is_empty() {
             let lacks: Vec<_> = lacks.iter().map(lack).collect();
             let message = format!(
-                "the role lacks privileges; nothing was done:\n  {}\nsql/role.sql makes a role that has them",
+                "the role lacks privileges:\n  {}\nsql/role.sql makes a role that has them",
                 lacks.join("\n  ")
             );
             return Err(Failure::new(Class::User, Reason::PermissionDenied, message));
@@ -265,7 +261,7 @@ impl Application<'_> {
             .iter()
             .filter(|resource| !matches!(resource.state, State::InSync | State::Overridden))
             .collect();
-        let done = format!("{} step{} done", self.done, if self.done == 1 { "" } else { "s" });
+        let done = format!("{} done", steps_text(self.done));
         if left.is_empty() {
             let (ns, name) = &self.subject.key;
             let line = format!("{done}; {ns}/{name} was looked at again and is in sync.\n");
@@ -288,6 +284,10 @@ impl Application<'_> {
         output::print(&text)?;
         Ok(Outcome::Differs)
     }
+}
+
+fn steps_text(count: usize) -> String {
+    format!("{count} step{}", if count == 1 { "" } else { "s" })
 }
 
 fn lack(lack: &Lack) -> String {

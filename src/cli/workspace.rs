@@ -96,6 +96,10 @@ fn alone(
         let all: Vec<_> = keys.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
         let message = match &all[..] {
             [] => "the manifests hold no resource of this operator".to_owned(),
+            all if meant.is_empty() => format!(
+                "nothing in the manifests belongs to the TimescaleDatabase that is named; they are for {}",
+                all.join(", ")
+            ),
             all => format!(
                 "the manifests are for the databases {}; say with --database NAME (and -n NAMESPACE) which of them the URL leads to",
                 all.join(", ")

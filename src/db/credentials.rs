@@ -16,6 +16,15 @@ use crate::{
 /// How the `application_name` of every connection begins, as `pg_stat_activity` shows it.
 pub const APPLICATION_NAME: &str = "timescaledb-policy-operator";
 
+/// Where an endpoint was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A `TimescaleDatabase` and its secrets.
+    Resource,
+    /// A connection string and libpq's environment variables.
+    Url,
+}
+
 /// All that a connection depends on. A session is kept for as long as this stays equal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -25,6 +34,8 @@ pub struct Endpoint {
     pub tls: TlsMode,
     /// The certificate authority in PEM; `None`: the system's.
     pub ca: Option<Vec<u8>>,
+    /// Who said so: where a person corrects it.
+    pub origin: Origin,
 }
 
 /// Reads the endpoint from a secret, as CloudNativePG, Crunchy PGO, Zalando's operator, Service Binding or Crossplane's
@@ -104,7 +115,7 @@ pub fn endpoint(
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
-    Ok(Endpoint { config, tls: connection.tls.mode, ca })
+    Ok(Endpoint { config, tls: connection.tls.mode, ca, origin: Origin::Resource })
 }
 
 /// The URI without its `ssl…` parameters: `spec.connection.tls` says how much is demanded of the server.

@@ -26,7 +26,7 @@ use crate::{
     error::{Class, Failure, chain},
     metrics::Metrics,
 };
-use credentials::Endpoint;
+use credentials::{Endpoint, Origin};
 
 /// The advisory lock that keeps a second operator (or a CLI `apply`) from interleaving with this one. PostgreSQL counts
 /// advisory locks per database; the number is "tsdbpoli" in ASCII.
@@ -220,40 +220,66 @@ fn connect_failure(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Failur
     let doing =
         format!("cannot connect to {} as {}", address(endpoint), endpoint.config.get_user().unwrap_or_default());
     let failure = sqlstate::failure(&doing, error);
+    let origin = endpoint.origin;
     if error.as_db_error().is_some() {
-        return failure;
+        if failure.reason != Reason::AuthenticationFailed {
+            return failure;
+        }
+        let remedy = match origin {
+            Origin::Resource => "Check user and password in the connection secret; it is read again at every attempt",
+            Origin::Url => "Check user and password in the connection string, or in PGUSER and PGPASSWORD",
+        };
+        return Failure { message: format!("{}. {remedy}", failure.message), ..failure };
     }
     // A certificate does not become valid by itself, and TLS is not turned on by itself; a name that does not resolve or a
     // closed port may pass.
-    if let Some(remedy) = certificate_remedy(&failure.message) {
+    if let Some(remedy) = certificate_remedy(&failure.message, origin) {
         let message = format!("{}. {remedy}", failure.message);
         return Failure::new(Class::User, Reason::CertificateInvalid, message);
     }
     if failure.message.contains("server does not support TLS") {
+        let (field, modes) = match origin {
+            Origin::Resource => ("spec.connection.tls.mode", "the mode Prefer or Disable"),
+            Origin::Url => ("sslmode", "sslmode=prefer or sslmode=disable"),
+        };
         let message = format!(
-            "{doing}: the server does not support TLS, and spec.connection.tls.mode demands it; turn it on at the server (ssl = on), or set the mode Prefer or Disable"
+            "{doing}: the server does not support TLS, and {field} demands it; turn it on at the server (ssl = on), or set {modes}"
         );
         return Failure::new(Class::User, Reason::InvalidSpec, message);
     }
     let io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     if !io && endpoint.config.get_password().is_none() {
-        let message =
-            format!("{}. The secret has no password: add the key password, or a uri that holds it", failure.message);
-        return Failure::new(Class::User, Reason::SecretNotFound, message);
+        let remedy = match origin {
+            Origin::Resource => "The secret has no password: add the key password, or a uri that holds it",
+            Origin::Url => "No password is given: add it to the connection string, or set PGPASSWORD",
+        };
+        return Failure::new(Class::User, Reason::SecretNotFound, format!("{}. {remedy}", failure.message));
     }
     failure
 }
 
 /// What to do about a certificate that was refused, if that is what the message says.
-fn certificate_remedy(message: &str) -> Option<&'static str> {
+fn certificate_remedy(message: &str, origin: Origin) -> Option<&'static str> {
     let (_, refusal) = message.split_once("invalid peer certificate: ")?;
+    let (untrusted, misnamed, other) = match origin {
+        Origin::Resource => (
+            "No authority that spec.connection.tls trusts has signed it: put the server's authority into the secret of spec.connection.tls.caSecretRef",
+            "Connect by a name that is in it (spec.connection.host), or set spec.connection.tls.mode: VerifyCA",
+            "Check spec.connection.tls: mode, authority and host name must fit the server's certificate",
+        ),
+        Origin::Url => (
+            "No authority that is trusted has signed it: name the file of the server's authority with sslrootcert=FILE, or PGSSLROOTCERT",
+            "Connect by a name that is in it, or with sslmode=verify-ca",
+            "sslmode, sslrootcert and the host name must fit the server's certificate",
+        ),
+    };
     Some(if refusal.starts_with("UnknownIssuer") || refusal.starts_with("BadSignature") {
-        "No authority that spec.connection.tls trusts has signed it: put the server's authority into the secret of spec.connection.tls.caSecretRef"
+        untrusted
     } else if refusal.contains("not valid for name") {
-        "Connect by a name that is in it (spec.connection.host), or set spec.connection.tls.mode: VerifyCA"
+        misnamed
     } else if refusal.contains("expired") {
-        "Renew it at the server; spec.connection.tls is as it should be"
+        "Renew it at the server"
     } else {
-        "Check spec.connection.tls: mode, authority and host name must fit the server's certificate"
+        other
     })
 }

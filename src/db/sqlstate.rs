@@ -68,9 +68,6 @@ const fn remedy(reason: Reason) -> Option<&'static str> {
         Reason::PermissionDenied => {
             Some("The role of the connection must own the table, or be a member of the role that does")
         }
-        Reason::AuthenticationFailed => {
-            Some("Check user and password in the connection secret; it is read again at every attempt")
-        }
         Reason::LockTimeout => Some("Another session holds the lock; this is tried again"),
         _ => None,
     }

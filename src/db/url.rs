@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use tokio_postgres::config::{Config, SslMode};
 
-use super::credentials::{APPLICATION_NAME, Endpoint};
+use super::credentials::{APPLICATION_NAME, Endpoint, Origin};
 use crate::{
     api::{status::Reason, timescale_database::TlsMode},
     error::{Class, Failure},
@@ -93,7 +93,7 @@ impl Address {
 
     /// With the certificate authority, in PEM.
     pub fn with_authority(self, authority: Option<Vec<u8>>) -> Endpoint {
-        Endpoint { config: self.config, tls: self.tls, ca: authority }
+        Endpoint { config: self.config, tls: self.tls, ca: authority, origin: Origin::Url }
     }
 }
 

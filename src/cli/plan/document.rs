@@ -139,7 +139,7 @@ pub struct Change {
     pub hazards: Vec<String>,
     /// It may take minutes to hours.
     pub long: bool,
-    /// The statements, exactly as they are sent.
+    /// The statements, as they are sent.
     pub sql: Vec<String>,
     /// They are sent in one transaction.
     pub transaction: bool,
@@ -195,8 +195,17 @@ impl Database {
 }
 
 impl Resource {
-    /// What its steps do as a whole: one that makes something new is that of a new resource.
+    /// What its steps do as a whole: where they make what it is about, that.
     pub fn effect(&self) -> Effect {
+        let is_policy = self.kind.ends_with("Policy");
+        let makes_it = |step: &Change| match step.action {
+            "create_hypertable" | "create_aggregate" => true,
+            "add_policy" => is_policy,
+            _ => false,
+        };
+        if self.steps.iter().any(makes_it) {
+            return Effect::Creates;
+        }
         let effects = || self.steps.iter().map(|step| step.effect);
         let first = effects().next().unwrap_or(Effect::Changes);
         if effects().all(|effect| effect == first) { first } else { Effect::Changes }
@@ -289,10 +298,11 @@ fn object(intent: &Intent) -> Option<String> {
 fn change(step: &Step, extension: &Extension) -> Change {
     let Script { statements, transaction } = sql::render(&step.action, extension);
     let set = if transaction { "SET LOCAL" } else { "SET" };
-    let mut sql = Vec::new();
+    let (mut sql, mut path) = (Vec::new(), Vec::new());
     for statement in statements {
-        if !statement.search_path.is_empty() {
+        if !statement.search_path.is_empty() && path != statement.search_path {
             sql.push(set_search_path(set, &statement.search_path));
+            path = statement.search_path;
         }
         sql.push(statement.text);
     }

@@ -81,7 +81,7 @@ fn branch(text: &mut String, database: &Database, resource: &Resource) {
 
 fn leaf(text: &mut String, step: &Change, held: bool) {
     let (sign, style) = mark(step.effect);
-    let long = if step.long { " (may take long; the table stays in use as far as its locks let it)" } else { "" };
+    let long = if step.long { " (may take long)" } else { "" };
     let _ = writeln!(text, "      {} {}{long}", styled(style, sign), step.change);
     // Of a plan that is held all hazards are said together.
     for hazard in step.hazards.iter().filter(|_| !held) {

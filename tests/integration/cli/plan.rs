@@ -43,13 +43,13 @@ async fn the_plan_of_a_factory_is_shown_in_every_form_and_its_sql_brings_it_abou
     let tree = run(&["plan", "-f", files], &url).await?.with_code(2);
     assert!(tree.stdout.contains("+ Hypertable/metric-hist"), "{}", tree.stdout);
     assert!(tree.stdout.contains("in chunks of 1 hour, in 4 partitions by metric_def_id, with 5 indexes"));
-    assert!(tree.stdout.contains("Plan: 15 to create, 7 to change, 0 to remove, 7 to follow, 0 in sync."));
+    assert!(tree.stdout.contains("Plan: 22 to create, 0 to change, 0 to remove, 7 to follow, 0 in sync."));
     assert!(!tree.stdout.contains('\x1b'), "no colours in a pipe");
 
     let json = run(&["plan", "-f", files, "-o", "json"], &url).await?.with_code(2);
     let json: Value = serde_json::from_str(&json.stdout)?;
     let summary = &json["databases"][0]["summary"];
-    assert_eq!((&summary["create"], &summary["waiting"]), (&15.into(), &7.into()), "{summary}");
+    assert_eq!((&summary["create"], &summary["waiting"]), (&22.into(), &7.into()), "{summary}");
     let first = &json["databases"][0]["resources"][0];
     assert_eq!((&first["kind"], &first["state"]), (&"Hypertable".into(), &"pending".into()), "{first}");
 
