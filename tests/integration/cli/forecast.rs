@@ -103,7 +103,7 @@ async fn what_cannot_be_forecast_is_said() -> Result<()> {
     let unknown = run(&["forecast", "--set", "nosuch.dropAfter=1d"], &url).await?;
     assert!(unknown.with_code(1).stderr.contains("is called nosuch"));
     let field = run(&["forecast", "--set", "millis.size=1d"], &url).await?;
-    assert!(field.with_code(2).stderr.contains("no field that can be set"));
+    assert!(field.with_code(1).stderr.contains("no field that can be set"));
     database.stop().await
 }
 

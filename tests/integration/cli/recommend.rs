@@ -65,7 +65,7 @@ async fn it_says_what_is_wrong_with_what_it_is_given() -> Result<()> {
     let absent = run(&["recommend", "--table", "public.nosuch"], &url).await?;
     assert!(absent.with_code(1).stderr.contains("error: public.nosuch is no hypertable"));
     let size = run(&["recommend", "--memory", "16 apples"], &url).await?;
-    assert!(size.with_code(2).stderr.contains("is no size"));
+    assert!(size.with_code(1).stderr.contains("is no size"));
     let empty = run(&["recommend", "-o", "patch"], &url).await?;
     assert_eq!(empty.with_code(0).stdout, "");
     database.connect().await?.batch_execute("DROP EXTENSION timescaledb").await?;
