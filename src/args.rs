@@ -46,8 +46,10 @@ pub enum Command {
     #[command(after_long_help = examples::CHECK)]
     Check(Box<cli::check::Options>),
     /// Say what chunk intervals, segmentBy, orderBy and compressAfter should be, from what the chunks of a database hold.
+    #[command(after_long_help = examples::RECOMMEND)]
     Recommend(Box<cli::recommend::Options>),
     /// Say how the storage of a database goes on, from what its chunks hold and what its policies do.
+    #[command(after_long_help = examples::FORECAST)]
     Forecast(Box<cli::forecast::Options>),
     /// Show the resources of a cluster and their jobs at a glance.
     ///
@@ -97,6 +99,18 @@ mod examples {
 
   # For a pipeline that fails on what is critical, and for code scanning
   timescaledb-policy-operator check --fail-on critical -o sarif > check.sarif";
+    pub const RECOMMEND: &str = "Examples:
+  # What should be otherwise, and why
+  timescaledb-policy-operator recommend --database-url postgresql://reader@db/factory --memory 16GiB
+
+  # As a patch to the resources in a folder
+  timescaledb-policy-operator recommend --memory 16GiB -f policies/ -o patch > recommended.yaml";
+    pub const FORECAST: &str = "Examples:
+  # Half a year ahead, the day when the disk is full, and a plot
+  timescaledb-policy-operator forecast --database-url postgresql://reader@db/factory --until-size 500GiB --plot storage.svg
+
+  # What another retention would do, with twice the machines
+  timescaledb-policy-operator forecast --set metric-hist.dropAfter=180d --set '*.ingest=2'";
     pub const STATUS: &str = "Examples:
   # The namespace of the context, every two seconds
   kubectl tsdb status --watch
