@@ -19,7 +19,7 @@
 //! The command line (`cli`) takes the same way with resources from files.
 //!
 //! Dependencies point downwards only: `controller`, `cli`, `server` -> `db` -> `plan`, `sql`, `catalog` -> `api`.
-//! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error`, `monitoring` and `check` are pure: no async, no client, no socket, no
+//! `api`, `desired`, `catalog`, `plan`, `sql`, `status`, `error`, `monitoring`, `check` and `import` are pure: no async, no client, no socket, no
 //! clock, no randomness; `make lint` checks it.
 
 pub mod api;

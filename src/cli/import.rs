@@ -99,29 +99,29 @@ fn unprintable(error: String) -> Failure {
 
 /// What was imported, in one line for the person who waits.
 fn summary(imported: &Imported, folder: Option<&Path>) -> String {
-    const KINDS: [(&str, &str); 4] = [
-        ("Hypertable", "hypertables"),
-        ("ContinuousAggregate", "continuous aggregates"),
-        ("CompressionPolicy", "compression policies"),
-        ("RetentionPolicy", "retention policies"),
+    const KINDS: [(&str, &str, &str); 4] = [
+        ("Hypertable", "hypertable", "hypertables"),
+        ("ContinuousAggregate", "continuous aggregate", "continuous aggregates"),
+        ("CompressionPolicy", "compression policy", "compression policies"),
+        ("RetentionPolicy", "retention policy", "retention policies"),
     ];
-    let counts = KINDS.map(|(kind, plural)| {
+    let counts = KINDS.map(|(kind, one, several)| {
         let count = imported.resources().filter(|resource| resource.kind() == kind).count();
-        format!("{count} {plural}")
+        format!("{count} {}", if count == 1 { one } else { several })
     });
-    let remarks: usize = imported
-        .sections
-        .iter()
-        .skip(1)
-        .flat_map(|section| &section.documents)
-        .map(|document| document.remarks.len())
-        .sum();
+    // Without the one on the secret.
+    let remarks =
+        imported.sections.iter().flat_map(|section| &section.documents).map(|d| d.remarks.len()).sum::<usize>() - 1;
     let said = match remarks {
         0 => String::new(),
         1 => "; a comment says what could not be expressed".to_owned(),
         several => format!("; {several} comments say what could not be expressed"),
     };
-    let files = folder.map(|folder| format!(", in {} files in {}", imported.sections.len(), folder.display()));
+    let files = match imported.sections.len() {
+        1 => "1 file".to_owned(),
+        several => format!("{several} files"),
+    };
+    let files = folder.map(|folder| format!(", {files} in {}", folder.display()));
     format!("imported {}{}{said}", counts.join(", "), files.unwrap_or_default())
 }
 

@@ -94,7 +94,8 @@ impl Session {
             config_keys,
         };
         let rows: Vec<Named<AggregateRow>> = all(&self.query(AGGREGATES, &[]).await?)?;
-        let rows = rows.into_iter().map(Named::into_entry).filter(|(relation, _)| relations.contains(&relation));
+        let wanted: BTreeSet<_> = relations.iter().copied().collect();
+        let rows = rows.into_iter().map(Named::into_entry).filter(|(relation, _)| wanted.contains(relation));
         let (names, rows): (Vec<_>, Vec<_>) = rows.unzip();
         let Some(extension) = catalog.server.extension.as_ref().filter(|_| !rows.is_empty()) else {
             return Ok(details);

@@ -94,6 +94,7 @@ impl<'a> Describer<'a> {
             indexes: indexes::of_hypertable(
                 &relation.name,
                 &time.column,
+                first_space(live),
                 &live.indexes,
                 &details.indexes,
                 &mut remarks,
@@ -418,6 +419,12 @@ fn space_partitions(live: &Hypertable, remarks: &mut Vec<String>) -> Vec<SpacePa
     }
     remarks.push(format!("spacePartitions is left out: the partitioning {} cannot be said", others.join(", ")));
     Vec::new()
+}
+
+/// The column of the first hash dimension.
+fn first_space(live: &Hypertable) -> Option<&SqlName> {
+    let mut hashed = live.dimensions.iter().filter(|dimension| matches!(dimension.partitioning, Partitioning::Hash(_)));
+    hashed.next().map(|dimension| &dimension.column)
 }
 
 /// A list of names, where there are any.

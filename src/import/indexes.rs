@@ -27,12 +27,13 @@ const METHODS: [IndexMethod; 6] = [
 ];
 
 /// The index that TimescaleDB makes of its own accord: only the time column, the newest first.
-pub(super) fn is_on_time(index: &catalog::Index, time: &SqlName) -> bool {
+fn is_on_time(index: &catalog::Index, time: &SqlName) -> bool {
     is_plain(index) && matches!(index.columns.as_slice(), [key] if is_descending(key, time))
 }
 
-/// The index that TimescaleDB makes for a column that an aggregate groups by: the column, and the newest bucket first.
-fn is_on_group(index: &catalog::Index, column: &SqlName, time: &SqlName) -> bool {
+/// The index that TimescaleDB makes for a column of the space dimension, or that an aggregate groups by: the column, and the
+/// newest first.
+fn is_on_both(index: &catalog::Index, column: &SqlName, time: &SqlName) -> bool {
     let is_column = |key: &IndexKey| key.column == column.as_str() && !key.descending && !key.nulls_first;
     is_plain(index)
         && matches!(index.columns.as_slice(), [first, second] if is_column(first) && is_descending(second, time))
@@ -56,28 +57,38 @@ fn is_plain(index: &catalog::Index) -> bool {
 
 /// The indexes of a hypertable, without those of constraints, which come with the table.
 ///
-/// A resource that lists any keeps TimescaleDB from making its own on the time column, so that one is listed with others
-/// and left out alone.
+/// A resource that lists any keeps TimescaleDB from making its own, on the time column and on the first `space` column with
+/// it. So those are listed where there are others, and left out where they are all there is.
 pub(super) fn of_hypertable(
     table: &SqlName,
     time: &SqlName,
+    space: Option<&SqlName>,
     live: &BTreeMap<SqlName, catalog::Index>,
     details: &BTreeMap<SqlName, IndexDetails>,
     remarks: &mut Vec<String>,
 ) -> Vec<Index> {
     let own: BTreeMap<_, _> = live.iter().filter(|(_, index)| !index.constraint).collect();
-    let default_name = format!("{table}_{time}_idx");
+    // What TimescaleDB takes for such an index: it does not look further than the columns.
+    let is_there = |columns: &[&SqlName]| {
+        let same = |index: &catalog::Index| {
+            index.include.is_empty()
+                && index.columns.iter().map(|key| key.column.as_str()).eq(columns.iter().map(|column| column.as_str()))
+        };
+        live.values().any(|index| index.constraint && same(index))
+    };
+    let on_space = space.map(|space| (format!("{table}_{space}_{time}_idx"), [space, time]));
+    let made_on_time = (!is_there(&[time])).then(|| format!("{table}_{time}_idx"));
+    let made_on_space = on_space.filter(|(_, columns)| !is_there(columns)).map(|(name, _)| name);
+    let made: BTreeSet<_> = made_on_time.iter().chain(&made_on_space).map(String::as_str).collect();
     let is_default =
-        |(name, index): (&&SqlName, &&catalog::Index)| name.as_str() == default_name && is_on_time(index, time);
-    if own.len() == 1 && own.iter().all(is_default) {
+        |index: &catalog::Index| is_on_time(index, time) || space.is_some_and(|space| is_on_both(index, space, time));
+    if own.keys().map(|name| name.as_str()).eq(made.iter().copied()) && own.values().all(|index| is_default(index)) {
         return Vec::new();
     }
     let listed = list(&own, details, remarks);
-    let only_time = |index: &catalog::Index| matches!(index.columns.as_slice(), [key] if key.column == time.as_str());
-    if listed.is_empty() && !live.values().any(|index| only_time(index) && index.include.is_empty()) {
-        remarks.push(format!(
-            "there is no index on {time} alone, which cannot be said: on a fresh database TimescaleDB makes one"
-        ));
+    if own.is_empty() {
+        let made = made.into_iter().collect::<Vec<_>>().join(" and ");
+        remarks.push(format!("it has no indexes, which cannot be said: on a fresh database TimescaleDB makes {made}"));
     }
     listed
 }
@@ -94,7 +105,7 @@ pub(super) fn of_aggregate(
 ) -> (Vec<Index>, Option<bool>) {
     let prefix = format!("_materialized_hypertable_{hypertable_id}_");
     let columns: Vec<_> = grouped_by.iter().filter(|column| *column != time).collect();
-    let on_group = |index: &catalog::Index, column: &SqlName| is_on_group(index, column, time);
+    let on_group = |index: &catalog::Index, column: &SqlName| is_on_both(index, column, time);
     let is_default = |name: &SqlName, index: &catalog::Index| {
         name.as_str().starts_with(&prefix)
             && (is_on_time(index, time) || columns.iter().any(|column| on_group(index, column)))

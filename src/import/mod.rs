@@ -41,6 +41,7 @@ use crate::{
     },
     catalog::{self, Answers, Catalog, PolicyKind, Question},
     desired::{Attached, PolicyTarget},
+    plan::{self, monitoring_schema::Decision},
 };
 use describe::{Described, Describer};
 pub use details::{AggregateDetails, Details, IndexDetails, OtherJob, TableDetails};
@@ -175,11 +176,19 @@ fn database(source: Source<'_>, options: &Options) -> TimescaleDatabase {
         guards: Guards::default(),
         health_thresholds: HealthThresholds::default(),
         deletion_policy: DatabaseDeletion::default(),
-        monitoring_schema: None,
+        monitoring_schema: monitoring_schema(source.catalog),
     };
     let mut database = TimescaleDatabase::new(&name, spec);
     database.metadata.namespace.clone_from(&options.namespace);
     database
+}
+
+/// The schema of the monitoring views, where one has them as the operator would install them.
+fn monitoring_schema(catalog: &Catalog) -> Option<String> {
+    let [found] = catalog.server.monitoring.as_slice() else { return None };
+    let schema = found.schema.as_str();
+    let decision = plan::monitoring_schema::decide(Some(schema), &catalog.server.monitoring);
+    matches!(decision, Decision::Installed(_)).then(|| schema.to_owned())
 }
 
 /// An aggregate that the operator itself has made to replace another, and not taken away yet.
@@ -204,6 +213,14 @@ impl Importer<'_> {
         let mut remarks = vec![format!(
             "The secret is not written here: it says where the database is and who logs in. To make it:\n  kubectl create secret generic {secret}{namespace} --from-literal=uri=postgresql://USER:PASSWORD@HOST:5432/DBNAME"
         )];
+        if database.spec.monitoring_schema.is_none() {
+            for found in &self.source.catalog.server.monitoring {
+                remarks.push(format!(
+                    "schema {} holds monitoring views that are not as this version installs them, or are not the only ones: monitoringSchema is left out",
+                    found.schema
+                ));
+            }
+        }
         for job in self.source.details.jobs.iter().filter(|job| self.host_of(job).is_none()) {
             remarks.push(not_ours(job));
         }
