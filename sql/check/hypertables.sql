@@ -3,7 +3,7 @@
 -- that it segments by. One pass over the chunks; statistics of columns only of the 20 newest ones of each table.
 WITH root AS MATERIALIZED (
     SELECT ht.id, c.oid, coalesce(ca.user_view_schema, ht.schema_name) AS schema_name,
-        coalesce(ca.user_view_name, ht.table_name) AS relation_name, cs.segmentby, cs.relid IS NOT NULL AS has_settings
+        coalesce(ca.user_view_name, ht.table_name) AS relation_name, cs.segmentby
     FROM _timescaledb_catalog.hypertable ht
     JOIN pg_namespace n ON n.nspname = ht.schema_name
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = ht.table_name

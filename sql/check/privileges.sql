@@ -27,8 +27,10 @@ SELECT jsonb_build_object(
     'schemas', (
         SELECT coalesce(
             jsonb_agg(
-                jsonb_build_object('schema', s.nspname, 'create', has_schema_privilege(me.role, s.schema, 'CREATE, USAGE'))
-                ORDER BY s.nspname
+                jsonb_build_object(
+                    'schema', s.nspname,
+                    'create', has_schema_privilege(me.role, s.schema, 'CREATE') AND has_schema_privilege(me.role, s.schema, 'USAGE')
+                ) ORDER BY s.nspname
             ),
             '[]'
         )

@@ -39,6 +39,7 @@ fn policy(
     host: &Hypertable,
     segment_by: Vec<&SqlName>,
     order_by: Option<Vec<OrderBy>>,
+    unless: &str,
 ) -> Fix {
     let kind = if catalog.aggregates.contains_key(relation) {
         TargetKind::ContinuousAggregate
@@ -51,7 +52,9 @@ fn policy(
     });
     let segment_by = segment_by.into_iter().map(ToString::to_string).collect();
     let policy = fix::compression(kind, relation, after, Some(segment_by), order_by);
-    let text = "Set this in the CompressionPolicy, if queries do not filter on what it leaves out. It holds for chunks compressed from then on; compress_chunk(chunk, recompress => true) does one again.";
+    let text = format!(
+        "Set this in the CompressionPolicy{unless}. It holds for chunks compressed from then on; compress_chunk(chunk, recompress => true) does one again."
+    );
     Fix::words(text).with_resource(&policy)
 }
 
@@ -79,7 +82,7 @@ fn order_by(catalog: &Catalog, relation: &Relation, host: &Hypertable, columnsto
     let message = format!("orderBy is {}, without the time column {time}", listed.join(", "));
     let segment_by = columnstore.segment_by.iter().flatten().filter(|column| *column != time).collect();
     let order_by = columns.iter().map(sorted).chain(by_time(host)).collect();
-    let fix = policy(catalog, relation, host, segment_by, Some(order_by));
+    let fix = policy(catalog, relation, host, segment_by, Some(order_by), "");
     Some(Finding::new(Rule::OrderByWithoutTime, object(catalog, relation), message, fix))
 }
 
@@ -128,7 +131,8 @@ fn too_fine(
         Some(columns) => front.into_iter().chain(columns.iter().map(sorted)).collect(),
         None => front.into_iter().chain(by_time(host)).collect(),
     };
-    let fix = policy(catalog, relation, host, kept, Some(order_by));
+    let unless = ", unless queries filter on what it leaves out: then longer chunks (spec.chunkInterval) hold more rows of each value";
+    let fix = policy(catalog, relation, host, kept, Some(order_by), unless);
     let severity = if rows < POOR { Severity::Warning } else { Severity::Info };
     let finding = Finding::new(Rule::SegmentByTooFine, object(catalog, relation), message, fix).at(severity);
     Some(finding.with(found.0, found.1).with(segments.0, segments.1).with("rowsPerSegment", rows))
@@ -164,7 +168,7 @@ fn single_values(
         );
         let kept = columnstore.segment_by.iter().flatten().filter(|other| *other != column).collect();
         let order_by = columnstore.order_by.as_ref().map(|columns| columns.iter().map(sorted).collect());
-        let fix = policy(catalog, relation, host, kept, order_by);
+        let fix = policy(catalog, relation, host, kept, order_by, "");
         let finding = Finding::new(Rule::SegmentBySingleValue, object(catalog, relation), message, fix);
         finding.with("column", column.as_str()).with("chunks", read.samples.len()).with("rows", rows)
     });

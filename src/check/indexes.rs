@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Facts, Finding, Fix, IndexUsage, Object, ObjectKind, Part, Rule, Scope, Unchecked, policies::object};
+use super::{
+    Facts, Finding, Fix, IndexUsage, Object, ObjectKind, Part, Rule, Scope, Unchecked, listed, policies::object,
+};
 use crate::{
     api::{
         MADE_BY,
-        types::{Relation, SqlName},
+        types::{Interval, Relation, SqlName},
     },
     catalog::{Index, IndexKey},
     sql,
@@ -17,9 +19,11 @@ const WORTH_DROPPING: i64 = 1 << 20;
 /// How the name of an index begins that the operator is building.
 const BUILDING: &str = "tsdbop_building_";
 
-/// From when on sequential scans are many: the rule of the view `missing_indexes` (sql/monitoring).
+/// From when on sequential scans are many: the rule of the view `missing_indexes` (sql/monitoring), and more than policies
+/// make themselves, which read each chunk a few times.
 const MANY_SCANS: i64 = 100;
 const MANY_ROWS: i64 = 10_000;
+const SCANS_PER_CHUNK: i64 = 10;
 
 type Indexes = BTreeMap<SqlName, Index>;
 
@@ -39,7 +43,9 @@ pub(super) fn check(facts: &Facts<'_>, scope: &Scope) -> Vec<Finding> {
     for (relation, read) in &facts.inspection.hypertables {
         let (scans, by_index) = (read.sequential_scans, read.index_scans);
         let rows = read.sequential_rows / scans.max(1);
-        if scans >= MANY_SCANS && scans > by_index && rows >= MANY_ROWS {
+        let chunks = facts.statistics.and_then(|s| s.tables.get(relation)).map(|found| found.chunks);
+        let many = chunks.map(|chunks| MANY_SCANS.max(chunks.saturating_mul(SCANS_PER_CHUNK)));
+        if many.is_some_and(|many| scans >= many) && scans > by_index && rows >= MANY_ROWS {
             let message =
                 format!("{scans} sequential scans of its chunks, of {rows} rows each, and {by_index} index scans");
             let fix = Fix::words(
@@ -71,12 +77,39 @@ pub(super) fn too_young(facts: &Facts<'_>, scope: &Scope) -> Option<Unchecked> {
         None => Some(Unchecked { rules, reason: "it is not known since when the server counts scans".to_owned() }),
         Some(age) if age < unused_after.to_duration() => {
             let reason = format!(
-                "the server has counted scans for {} hours only, and an index counts as unused after {unused_after}",
-                age.as_secs() / 3600
+                "the server has counted scans for {} only, and an index counts as unused after {unused_after}",
+                whole_hours(age)
             );
             Some(Unchecked { rules, reason })
         }
         Some(_) => None,
+    }
+}
+
+/// Tables whose use of indexes was not read, because somebody else has them for themselves.
+pub(super) fn busy(facts: &Facts<'_>, scope: &Scope) -> Option<Unchecked> {
+    if facts.inspection.unread.contains_key(&Part::Indexes) {
+        return None;
+    }
+    let catalog = facts.catalog;
+    let aggregates = catalog.aggregates.iter().map(|(relation, aggregate)| (relation, &aggregate.hypertable));
+    let busy = catalog.hypertables.iter().chain(aggregates).filter(|(relation, host)| {
+        let mut names = host.indexes.keys();
+        scope.includes(Some(&relation.schema))
+            && !host.indexes.is_empty()
+            && names.all(|name| usage(facts, relation, name).is_none())
+    });
+    let tables = listed(busy.map(|(relation, _)| relation))?;
+    let reason = format!("another session holds {tables} locked: how their indexes are used could not be read");
+    Some(Unchecked { rules: vec![Rule::IndexUnused], reason })
+}
+
+/// An age in words, cut to hours.
+fn whole_hours(age: Duration) -> String {
+    match i64::try_from(age.as_secs() / 3600) {
+        Ok(0) => "less than an hour".to_owned(),
+        Ok(hours) => Interval::from_micros(hours.saturating_mul(3_600_000_000)).to_string(),
+        Err(_) => "ever".to_owned(),
     }
 }
 
@@ -196,14 +229,14 @@ fn unused(facts: &Facts<'_>, scope: &Scope, relation: &Relation, schema: &SqlNam
     if facts.inspection.unread.contains_key(&Part::Indexes) || too_young(facts, scope).is_some() {
         return Vec::new();
     }
-    let hours = counted_for(facts).map_or(0, |age| age.as_secs() / 3600);
+    let Some(age) = counted_for(facts) else { return Vec::new() };
     let droppable = indexes.iter().filter(|(_, index)| index.valid && !index.unique && !index.constraint);
     let found = droppable.filter_map(|(name, index)| {
         let IndexUsage { scans, bytes } = usage(facts, relation, name)?;
         (scans == 0 && bytes >= WORTH_DROPPING).then(|| {
-            let message = format!("{index} was not used on any chunk for {hours} hours at least");
+            let message = format!("{index} was not used on any chunk for {} at least", whole_hours(age));
             let one = finding(Rule::IndexUnused, relation, name, message, drop_index(relation, schema, name, index));
-            one.with("scans", scans).with("bytes", bytes).with("countedHours", hours)
+            one.with("scans", scans).with("bytes", bytes).with("countedSeconds", age.as_secs())
         })
     });
     found.collect()

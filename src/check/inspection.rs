@@ -40,7 +40,7 @@ pub enum Part {
     Privileges,
     /// `sql/check/hypertables.sql`
     Hypertables,
-    /// `sql/check/index_usage.sql`
+    /// Indexes with the catalog, and `sql/check/index_usage.sql`
     Indexes,
     /// `sql/check/tables.sql`, and what is asked about the tables in it
     Tables,
@@ -62,12 +62,13 @@ impl Part {
                 Rule::TooManyChunks,
                 Rule::ChunksTooSmall,
                 Rule::ChunksTooLarge,
+                Rule::MissingIndex,
             ],
             Self::Privileges => &[Rule::RoleNotOwner, Rule::RoleLacksPrivilege, Rule::OwnerWithoutLogin],
             Self::Hypertables => {
                 &[Rule::SegmentByTooFine, Rule::SegmentBySingleValue, Rule::MissingIndex, Rule::ForeignKeyWithoutIndex]
             }
-            Self::Indexes => &[Rule::IndexUnused],
+            Self::Indexes => &[Rule::IndexInvalid, Rule::IndexDuplicate, Rule::IndexRedundant, Rule::IndexUnused],
             Self::Tables => &[Rule::ShouldBeHypertable, Rule::ConversionBlocked],
         }
     }

@@ -300,6 +300,7 @@ fn gaps(facts: &Facts<'_>, scope: &Scope) -> Vec<Unchecked> {
         gaps.push(Unchecked { rules, reason });
     }
     gaps.extend(indexes::too_young(facts, scope));
+    gaps.extend(indexes::busy(facts, scope));
     let included = |relation: &&Relation| scope.includes(Some(&relation.schema));
     let is_compressed =
         |relation: &&Relation| facts.catalog.host(relation).is_some_and(|host| host.columnstore.is_some());

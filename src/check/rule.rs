@@ -181,7 +181,7 @@ rules! {
         "An index of at least 1 MiB was not used since the server's statistics began."
         "It costs writes and space for every chunk. Standbys count their own scans."
     MissingIndex "missing-index" Info
-        "A hypertable is read sequentially more often than by its indexes."
+        "A hypertable is read sequentially, and more often than by its indexes: by 100 scans and 10 for each chunk at least, of 10000 rows or more."
         "Queries read whole chunks; an index on what they filter by may serve them."
     ForeignKeyWithoutIndex "foreign-key-without-index" Info
         "No index serves a foreign key of a hypertable."

@@ -91,7 +91,7 @@ impl World {
             other_jobs: Vec::new(),
         };
         let hypertable = json!({
-            "readable": true, "sequential_scans": 99, "sequential_rows": 9_900_000, "index_scans": 5,
+            "readable": true, "sequential_scans": 100, "sequential_rows": 9_900_000, "index_scans": 5,
             "compressed_rows": 800_000, "batches": 1_000,
         });
         let inspection = Inspection {
@@ -108,7 +108,7 @@ impl World {
             }))
             .unwrap(),
             hypertables: [(relation("metrics"), from_value(hypertable).unwrap())].into(),
-            indexes: BTreeMap::new(),
+            indexes: [((relation("metrics"), name("metrics_pkey")), IndexUsage { scans: 5, bytes: 1 << 30 })].into(),
             tables: BTreeMap::new(),
             unread: BTreeMap::new(),
         };
@@ -412,8 +412,8 @@ const CASES: &[(Rule, &str, Change, Change)] = &[
     (
         Rule::MissingIndex,
         "public.metrics",
-        |w| (w.read().sequential_scans, w.read().sequential_rows) = (100, 1_000_000),
-        |w| (w.read().sequential_scans, w.read().sequential_rows) = (100, 999_999),
+        |w| (w.read().sequential_scans, w.read().sequential_rows) = (900, 9_000_000),
+        |w| (w.read().sequential_scans, w.read().sequential_rows) = (899, 9_000_000),
     ),
     (
         Rule::ForeignKeyWithoutIndex,
@@ -528,6 +528,8 @@ fn what_cannot_be_looked_at_is_told_and_not_taken_for_healthy() {
     assert_eq!(gaps[0].0, [Rule::IndexUnused]);
     assert!(gaps[0].1.contains("for 3 hours only"), "{gaps:?}");
     assert_eq!(unchecked(|w| w.inspection.server.counted_since = None)[0].0, [Rule::IndexUnused]);
+    let gaps = unchecked(|w| w.inspection.indexes.clear());
+    assert!(gaps[0].1.contains("another session holds public.metrics locked"), "{gaps:?}");
     let gaps = unchecked(|w| drop(w.inspection.unread.insert(Part::Tables, "lock timeout".to_owned())));
     assert_eq!(gaps, [(vec![Rule::ShouldBeHypertable, Rule::ConversionBlocked], "lock timeout".to_owned())]);
     let gaps = unchecked(|w| {

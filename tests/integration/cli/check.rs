@@ -300,3 +300,23 @@ async fn a_database_without_timescaledb_is_told_so_and_an_unreachable_one_is_an_
     assert_says(&text(&output.stderr), &["there is no rule no-such-rule; there are extension-missing, "]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_table_that_somebody_holds_locked_is_left_out_and_the_others_are_checked() -> Result<()> {
+    let db = Database::alone().await?;
+    if !db.server.is_native() {
+        return Ok(()); // one backend, which would wait for itself
+    }
+    db.run(MISTAKES).await?;
+    db.run("CREATE INDEX readings_high ON readings (device) WHERE value > 100").await?;
+    let holder = db.server.connect().await?;
+    holder.batch_execute(&db.here("BEGIN; LOCK TABLE $schema.readings IN ACCESS EXCLUSIVE MODE")).await?;
+    let report = report(&operator_url(&db.server), &["--unused-after", "0 seconds"]).await?;
+    let found = found(&report);
+    for expected in ["warning segment-by-too-fine readings", "info no-retention kept", "info conversion-blocked events"]
+    {
+        assert!(found.contains(&expected.to_owned()), "{expected} is not in {found:?}");
+    }
+    assert_says(&report["unchecked"].to_string(), &["index-unused", "lock"]);
+    Ok(())
+}
