@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     Outcome,
     connection::{self, Connection},
+    interrupted,
     manifests::{Files, Place},
     output::{self, BAD, FAINT, GOOD, NOTICE, STRONG, styled},
     plan::{
@@ -49,17 +50,28 @@ pub struct Options {
     #[command(flatten)]
     pub connection: Connection,
     /// Digest of a plan that may lose data, as `plan` shows it; can be given several times. It approves exactly that plan.
-    #[arg(long, value_name = "DIGEST")]
-    pub approve: Vec<String>,
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub approve: Vec<PlanDigest>,
     /// The operator's own defaults, where there is no cluster to ask.
     #[command(flatten)]
     pub defaults: Defaults,
+}
+
+fn digest(text: &str) -> Result<PlanDigest, String> {
+    let is_digest = text.len() == 12 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_digest {
+        Ok(PlanDigest(text.to_owned()))
+    } else {
+        Err("a digest is 12 hexadecimal digits, as plan shows it".to_owned())
+    }
 }
 
 /// Rounds of looking and doing: what depends on what the round before made needs one more.
 const MAX_ROUNDS: usize = 10;
 /// Attempts at a step that meets a lock, or another passing trouble.
 const ATTEMPTS: u32 = 5;
+/// How long a statement that was cancelled may take to end.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Interval = Interval::from_seconds(10);
 
@@ -73,24 +85,28 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
     for note in &notes {
         anstream::eprintln!("{}", styled(FAINT, format!("note: {note}")));
     }
-    let approvals: Vec<_> = approve.into_iter().map(PlanDigest).collect();
     let mut outcome = Outcome::Clean;
     for subject in &subjects {
         let session = connection::connect(&subject.endpoint).await?;
-        session.lock().await?;
-        let mut application = Application {
-            session,
-            subject,
-            places: &places,
-            approvals: &approvals,
-            done: 0,
-            failures: BTreeMap::new(),
-        };
-        let ended = tokio::select! {
-            ended = application.run() => ended,
-            _ = tokio::signal::ctrl_c() => {
-                let message = "interrupted; the step under way is rolled back, save for an index that was being built, which the next apply builds anew";
-                Err(Failure::new(Class::User, Reason::Retrying, message))
+        session.lock().await.map_err(locked)?;
+        let canceller = session.canceller();
+        let mut application =
+            Application { session, subject, places: &places, approvals: &approve, done: 0, failures: BTreeMap::new() };
+        let ended = {
+            let running = application.run();
+            tokio::pin!(running);
+            tokio::select! {
+                ended = &mut running => ended,
+                () = interrupted() => {
+                    canceller.cancel(&subject.endpoint).await?;
+                    let ended = tokio::time::timeout(CANCELLED_WITHIN, &mut running).await;
+                    let message = if ended.is_ok() {
+                        "interrupted; the step under way was rolled back, save for an index that was being built, which the next apply builds anew"
+                    } else {
+                        "interrupted; the server goes on with the statement under way until it can end it, and then rolls it back; pg_stat_activity shows it"
+                    };
+                    Err(Failure::new(Class::User, Reason::Retrying, message))
+                }
             }
         };
         match ended {
@@ -101,7 +117,8 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
             }
             Err(failure) => {
                 let done = steps_text(application.done);
-                let message = format!("{}\n{done} done, and stay; run apply again to go on", failure.message);
+                let message =
+                    format!("{}\nDone before that, and kept: {done}. Run apply again to go on.", failure.message);
                 return Err(Failure { message, ..failure });
             }
         }
@@ -284,6 +301,17 @@ impl Application<'_> {
         output::print(&text)?;
         Ok(Outcome::Differs)
     }
+}
+
+/// Says what to do where an operator looks after the database.
+fn locked(failure: Failure) -> Failure {
+    if failure.reason != Reason::DatabaseLocked {
+        return failure;
+    }
+    let message = failure.message.replace(", and this one waits", "");
+    let message =
+        format!("{message}. An operator carries out what is in its cluster: kubectl apply the manifests instead");
+    Failure { message, ..failure }
 }
 
 fn steps_text(count: usize) -> String {

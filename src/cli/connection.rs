@@ -43,7 +43,7 @@ pub struct Cluster {
     /// The kubeconfig. Left out: `KUBECONFIG`, else `~/.kube/config`, else the pod's own account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Namespace. Left out: the context's.
+    /// Namespace. Left out: the context's; with --database-url `default`.
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
 }
@@ -117,7 +117,11 @@ pub fn cluster_failure(doing: &str, error: &kube::Error) -> Failure {
         kube::Error::Api(_) => (Class::User, Reason::InvalidSpec),
         _ => (Class::Transient, Reason::Retrying),
     };
-    Failure::new(class, reason, format!("{doing}: {}", chain(error)))
+    let said = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => chain(other),
+    };
+    Failure::new(class, reason, format!("{doing}: {said}"))
 }
 
 impl Cluster {

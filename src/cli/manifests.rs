@@ -140,7 +140,9 @@ impl Manifests {
             Err(error) => {
                 let line = error.location().map_or(1, |location| location.line());
                 let what = error.without_snippet().to_string();
-                let what = what.lines().next().unwrap_or("is no YAML").to_owned();
+                let what = what.lines().next().unwrap_or("is no YAML");
+                // The library's advice is for programmers.
+                let what = what.split(", set ").next().unwrap_or(what).to_owned();
                 problems.push(format!("{file}:{line}: {what}"));
                 return;
             }
@@ -156,6 +158,11 @@ impl Manifests {
 
     fn take(&mut self, mut value: Value, document: &Document<'_>, namespace: &str, problems: &mut Vec<String>) {
         let text = |value: &Value, field: &str| value[field].as_str().map(str::to_owned);
+        if std::path::Path::new(document.file).file_stem().is_some_and(|stem| stem == "kustomization") {
+            // What it means is what kustomize makes of it.
+            self.foreign += 1;
+            return;
+        }
         let (Some(version), Some(kind)) = (text(&value, "apiVersion"), text(&value, "kind")) else {
             problems.push(document.at("", "no Kubernetes manifest: apiVersion and kind are needed"));
             return;

@@ -18,6 +18,8 @@ pub mod workspace;
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::error::Failure;
 
 /// How a command ended that could do its work.
@@ -27,6 +29,21 @@ pub enum Outcome {
     Clean,
     /// The database differs from what is wanted of it, or something was found. Exit code 2.
     Differs,
+}
+
+/// Ends when the process is told to: by SIGINT (Ctrl-C) or SIGTERM.
+async fn interrupted() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        },
+        Err(error) => {
+            tracing::warn!("SIGTERM cannot be listened to: {error}");
+            // Without it the process ends at once.
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
 }
 
 /// The exit code of a command: 0, 2 ([`Outcome::Differs`]), or 1 with the error on standard error. Errors of every class end

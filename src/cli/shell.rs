@@ -63,7 +63,10 @@ pub fn completion(options: &Completion, mut command: Command) -> Result<Outcome,
 /// Prints the page of the program, or writes those of all commands.
 pub fn man(options: &Man, command: Command) -> Result<Outcome, Failure> {
     if let Some(folder) = &options.output_dir {
-        clap_mangen::generate_to(command, folder).map_err(|error| unwritten(&error))?;
+        clap_mangen::generate_to(command, folder).map_err(|error| {
+            let message = format!("{}: {error}", folder.display());
+            Failure::new(Class::User, Reason::InvalidSpec, message)
+        })?;
     } else {
         let mut text = Vec::new();
         clap_mangen::Man::new(command).render(&mut text).map_err(|error| unwritten(&error))?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     Outcome,
     connection::Cluster,
+    interrupted,
     output::{self, BAD, FAINT, GOOD, NOTICE, STRONG, styled},
     workspace,
 };
@@ -195,7 +196,7 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(options.interval)) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(if ready { Outcome::Clean } else { Outcome::Differs }),
+            () = interrupted() => return Ok(if ready { Outcome::Clean } else { Outcome::Differs }),
         }
     }
 }

@@ -67,13 +67,36 @@ pub async fn gather(
     connection: &Connection,
     defaults: &timescale_database::Defaults,
 ) -> Result<Workspace, Failure> {
-    match connection.address()? {
+    let workspace = match connection.address()? {
         Some(endpoint) => {
             let namespace = connection.cluster.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            alone(files.read(namespace)?, connection, endpoint, defaults)
+            alone(files.read(namespace)?, connection, endpoint, defaults)?
         }
-        None => in_cluster(files, connection, defaults).await,
+        None => in_cluster(files, connection, defaults).await?,
+    };
+    unreadable(&workspace)?;
+    Ok(workspace)
+}
+
+/// What the definitions let pass and no database is needed to refuse: `dropAfter: 1 yeer`.
+fn unreadable(workspace: &Workspace) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for Subject { key: (home, _), database, attached, .. } in &workspace.subjects {
+        for (claim, rejection) in desired::collect(database, attached).rejected {
+            let resource = &claim.resource;
+            let namespace = resource.namespace.clone().unwrap_or_else(|| home.clone());
+            let place = workspace.places.get(&(resource.kind.as_str().to_owned(), namespace, resource.name.clone()));
+            if let (Some(place), Reason::InvalidSpec) = (place, rejection.reason) {
+                problems.push(format!("{place}: {claim}: {}", rejection.message));
+            }
+        }
     }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("{} in the manifests:\n  {}", plural(problems.len(), "problem", "problems"), problems.join("\n  "));
+    Err(Failure::new(Class::User, Reason::InvalidSpec, message))
 }
 
 fn alone(

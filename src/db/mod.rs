@@ -16,7 +16,7 @@ pub mod url;
 use std::{fmt, time::Duration};
 
 use tokio_postgres::{
-    Client, Row,
+    CancelToken, Client, Row,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -159,6 +159,11 @@ impl Session {
         Err(Failure::new(Class::Transient, Reason::DatabaseLocked, message))
     }
 
+    /// What ends the statement under way, wherever the session itself is busy.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.client.cancel_token())
+    }
+
     /// The connection is gone.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
@@ -194,6 +199,21 @@ impl Session {
             return Err(Failure::new(Class::Transient, Reason::DatabaseUnreachable, message));
         };
         result.map_err(|e| sqlstate::failure(REFUSED, &e))
+    }
+}
+
+/// Ends the statement that a session runs (`pg_cancel_backend` by the protocol).
+#[derive(Clone)]
+pub struct Canceller(CancelToken);
+
+impl Canceller {
+    /// Asks the server to end it; the statement then fails, and its transaction is rolled back.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn cancel(&self, endpoint: &Endpoint) -> Result<(), Failure> {
+        let tls = MakeRustlsConnect::new(tls::client_config(endpoint.tls, endpoint.ca.as_deref())?);
+        self.0.cancel_query(tls).await.map_err(|error| connect_failure(endpoint, &error))
     }
 }
 

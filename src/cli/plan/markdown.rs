@@ -6,7 +6,7 @@ use super::{
     document::{Database, Document, Resource, State},
     text,
 };
-use crate::plan::step::Effect;
+use crate::{api::APPROVE_ANNOTATION, plan::step::Effect};
 
 /// The longest comment that is made: GitHub takes 65,536 characters. What does not fit is counted.
 const LONGEST: usize = 60_000;
@@ -22,8 +22,17 @@ pub fn comment(document: &Document) -> String {
             database.resources.iter().filter(|r| !matches!(r.state, State::InSync | State::Overridden)).collect();
         if !differing.is_empty() {
             text.push_str("| | Resource | Object | What |\n|---|---|---|---|\n");
+            let mut hidden = 0;
             for resource in &differing {
-                let _ = writeln!(text, "{}", row(database, resource));
+                let row = row(database, resource);
+                if text.len() + row.len() > LONGEST {
+                    hidden += 1;
+                } else {
+                    let _ = writeln!(text, "{row}");
+                }
+            }
+            if hidden > 0 {
+                let _ = writeln!(text, "| | and {hidden} more | | |");
             }
             text.push('\n');
         }
@@ -59,7 +68,8 @@ fn row(database: &Database, resource: &Resource) -> String {
         }
         State::NeedsApproval => {
             let digest = resource.digest.as_deref().unwrap_or_default();
-            ("⚠️", format!("needs approval `{digest}`: {}", resource.hazards.join("; ")))
+            let hazards = resource.hazards.join("; ");
+            ("⚠️", format!("{hazards}. To approve exactly this, annotate it with `{APPROVE_ANNOTATION}: {digest}`"))
         }
         State::Waiting => ("⏳", resource.message.clone().unwrap_or_default()),
         State::Blocked => ("⛔", format!("{}: {}", resource.reason, resource.message.as_deref().unwrap_or_default())),

@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::document::{Change, Database, Document, Resource, State, Summary};
 use crate::{
-    api::timescale_database::Mode,
+    api::{APPROVE_ANNOTATION, timescale_database::Mode},
     cli::output::{BAD, FAINT, GOOD, NOTICE, STRONG, styled},
     plan::step::Effect,
 };
@@ -71,7 +71,14 @@ fn branch(text: &mut String, database: &Database, resource: &Resource) {
             let _ = writeln!(text, "      {} {hazard}", styled(BAD, "!"));
         }
         let digest = resource.digest.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "      {}", styled(NOTICE, format!("needs approval: --approve {digest}")));
+        let _ = writeln!(
+            text,
+            "      {}",
+            styled(
+                NOTICE,
+                format!("needs approval: apply --approve {digest}, or the annotation {APPROVE_ANNOTATION}: {digest}")
+            )
+        );
     }
     for warning in &resource.warnings {
         let _ = writeln!(text, "      {} {warning}", styled(NOTICE, "warning:"));
@@ -93,7 +100,10 @@ fn leaf(text: &mut String, step: &Change, held: bool) {
 pub fn totals(database: &Database) -> String {
     let Summary { in_sync, create, change, remove, needs_approval, waiting, blocked } = database.summary;
     if database.is_in_sync() {
-        return styled(GOOD, format!("In sync: nothing to do for {in_sync} resources."));
+        return styled(
+            GOOD,
+            format!("In sync: nothing to do for {in_sync} resource{}.", if in_sync == 1 { "" } else { "s" }),
+        );
     }
     let mut parts = vec![format!("{create} to create"), format!("{change} to change"), format!("{remove} to remove")];
     if needs_approval > 0 {
