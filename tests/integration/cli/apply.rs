@@ -52,6 +52,10 @@ async fn what_would_lose_rows_is_done_only_with_the_approval_of_that_very_plan()
 
     run_with(&["apply", "-f", "-", "--approve", digest], Some(&url), &tighter).await?.with_code(0);
     run_with(&["plan", "-f", "-"], Some(&url), &tighter).await?.with_code(0);
+    // A manifest that is taken away takes nothing with it, which is said.
+    let (kept, _) = tighter.rsplit_once("---").ok_or("there are several documents")?;
+    let left = run_with(&["plan", "-f", "-"], Some(&url), kept).await?.with_code(0);
+    assert!(left.stdout.contains("public.metric has a retention policy (job "), "{}", left.stdout);
     drop(client);
     database.stop().await
 }
