@@ -235,6 +235,15 @@ mod tests {
         }
 
         #[test]
+        fn chunks_that_are_there_go_at_the_same_age(rate in MIB..1e4 * MIB, keep in 3..35_i32, later in 0.0..30.0_f64) {
+            let history = history(40, rate);
+            let keep = f64::from(keep);
+            let model = Model { drop: Some(Reach::Older(keep * DAY)), ..model(&history) };
+            let days = model.at(NOW + later * DAY).bytes / rate;
+            prop_assert!(days >= keep - 1e-2 && days <= keep + 1.0 + 1e-2, "{days} days are kept of {keep}");
+        }
+
+        #[test]
         fn compression_takes_its_share_of_what_is_old_enough(rate in MIB..1e4 * MIB, after in 1..30_i32, later in 60.0..300.0_f64) {
             let history = history(40, rate);
             let after = f64::from(after);
