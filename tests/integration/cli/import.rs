@@ -165,14 +165,21 @@ async fn must_come_out_the_same(db: &Database, script: &Script, imported: &Impor
         "spec": {"connection": {"secretRef": {"name": "db-app"}}}})];
     manifests.extend(resources);
     // Aggregates on aggregates whose own section is left out cannot be made.
-    db.attempt(manifests).await?;
+    let outcome = db.attempt(manifests).await?;
+    // With CREATE TABLE … WITH TimescaleDB enables on a table with an exclusion constraint what it refuses later.
+    for (id, failure) in &outcome.failures {
+        assert!(failure.message.contains("not supported for converting to columnstore"), "{id}: {failure}");
+    }
+    let refused = |section: &Section| {
+        outcome.failures.keys().any(|id| section.name == format!("hypertable-{}", id.resource.name))
+    };
     let again = db.session.import(&options(&db.schema)).await?;
     // An empty list of sparse indexes is not sent where compression is enabled with it, and means the same to the planner.
     let counts = |line: &&str| !line.starts_with('#') && *line != "  sparseIndexes: []";
     let plain = |section: &Section| -> Result<String> {
         Ok(section.render()?.lines().filter(counts).fold(String::new(), |text, line| text + line + "\n"))
     };
-    for section in whole {
+    for section in whole.into_iter().filter(|section| !refused(section)) {
         let other = again.sections.iter().find(|other| other.name == section.name);
         let Some(other) = other else {
             assert!(section.name.starts_with("continuousaggregate-"), "{} did not come out", section.name);
