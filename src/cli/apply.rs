@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -89,23 +90,27 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
     for subject in &subjects {
         let session = connection::connect(&subject.endpoint).await?;
         session.lock().await.map_err(locked)?;
-        let canceller = session.canceller();
-        let mut application =
-            Application { session, subject, places: &places, approvals: &approve, done: 0, failures: BTreeMap::new() };
+        let (canceller, stopping) = (session.canceller(), AtomicBool::new(false));
+        let mut application = Application {
+            session,
+            subject,
+            places: &places,
+            approvals: &approve,
+            stopping: &stopping,
+            done: 0,
+            failures: BTreeMap::new(),
+        };
         let ended = {
             let running = application.run();
             tokio::pin!(running);
             tokio::select! {
                 ended = &mut running => ended,
                 () = interrupted() => {
+                    stopping.store(true, Ordering::Relaxed);
                     canceller.cancel(&subject.endpoint).await?;
-                    let ended = tokio::time::timeout(CANCELLED_WITHIN, &mut running).await;
-                    let message = if ended.is_ok() {
-                        "interrupted; the step under way was rolled back, save for an index that was being built, which the next apply builds anew"
-                    } else {
-                        "interrupted; the server goes on with the statement under way until it can end it, and then rolls it back; pg_stat_activity shows it"
-                    };
-                    Err(Failure::new(Class::User, Reason::Retrying, message))
+                    tokio::time::timeout(CANCELLED_WITHIN, &mut running).await.unwrap_or_else(|_| {
+                        Err(stopped("the server goes on with the statement under way until it can end it, and then rolls it back; pg_stat_activity shows it"))
+                    })
                 }
             }
         };
@@ -131,6 +136,8 @@ struct Application<'a> {
     subject: &'a Subject,
     places: &'a BTreeMap<(String, String, String), Place>,
     approvals: &'a [PlanDigest],
+    /// The process was told to end: the step under way is the last.
+    stopping: &'a AtomicBool,
     /// Steps carried out.
     done: usize,
     failures: BTreeMap<ClaimId, Failure>,
@@ -229,11 +236,20 @@ impl Application<'_> {
             if waits || self.failures.contains_key(&step.claim) {
                 continue;
             }
+            let is_stopping = || self.stopping.load(Ordering::Relaxed);
+            if is_stopping() {
+                return Err(stopped("nothing was under way"));
+            }
             let progress = Progress::new(i + 1, steps.len(), &step.change);
-            let outcome = attempts(|| self.session.apply(step, extension)).await;
+            let outcome = attempts(is_stopping, || self.session.apply(step, extension)).await;
             progress.end(outcome.as_ref().err());
             match outcome {
                 Ok(()) => self.done += 1,
+                Err(_) if is_stopping() => {
+                    return Err(stopped(
+                        "the step under way was rolled back, save for an index that was being built, which the next apply builds anew",
+                    ));
+                }
                 // Without a connection nothing more can be done.
                 Err(failure) if failure.reason == Reason::DatabaseUnreachable => return Err(failure),
                 Err(failure) => drop(self.failures.insert(step.claim.clone(), failure)),
@@ -303,6 +319,10 @@ impl Application<'_> {
     }
 }
 
+fn stopped(what: &str) -> Failure {
+    Failure::new(Class::User, Reason::Retrying, format!("interrupted; {what}"))
+}
+
 /// Says what to do where an operator looks after the database.
 fn locked(failure: Failure) -> Failure {
     if failure.reason != Reason::DatabaseLocked {
@@ -331,9 +351,13 @@ fn lack(lack: &Lack) -> String {
 }
 
 /// Tries again what failed for a reason that passes: a lock that another session holds.
-async fn attempts<F: Future<Output = Result<(), Failure>>>(attempt: impl Fn() -> F) -> Result<(), Failure> {
+async fn attempts<F: Future<Output = Result<(), Failure>>>(
+    is_stopping: impl Fn() -> bool,
+    attempt: impl Fn() -> F,
+) -> Result<(), Failure> {
     for failures in 1..ATTEMPTS {
         match attempt().await {
+            Err(failure) if is_stopping() => return Err(failure),
             Err(failure) if failure.class == Class::Transient && failure.reason != Reason::DatabaseUnreachable => {
                 tokio::time::sleep(error::pause(failure.class, failures, LONGEST_PAUSE, fastrand::f64())).await;
             }
