@@ -372,6 +372,7 @@ pub async fn run(
         loop {
             interval.tick().await;
             health.beat();
+            context.reporter.tidy(|kind, namespace, name| stores.version(kind, namespace, name));
         }
     };
     // kube's runner never ends gracefully while its first list fails, so the drain has a deadline of its own.

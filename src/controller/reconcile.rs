@@ -44,7 +44,6 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     }
     let started = Instant::now();
     let _running = context.metrics.pass_begins();
-    context.reporter.tidy();
     let namespace = database.namespace().unwrap_or_default();
     let attached = context.stores.attached(&database.name_any(), &namespace);
     let state = context.state(&database);

@@ -90,9 +90,9 @@ impl Reporter {
         Self { client, metrics, instance, written: Written::default() }
     }
 
-    /// Forgets what it wrote so long ago that the watches must have told of it.
-    pub fn tidy(&self) {
-        self.written.tidy();
+    /// Forgets what it wrote once watches have told of it: see [`Written::tidy`].
+    pub fn tidy(&self, seen: impl Fn(&str, &str, &str) -> Option<String>) {
+        self.written.tidy(seen);
     }
 
     /// The client that it writes with.

@@ -257,6 +257,24 @@ impl Stores {
         all
     }
 
+    /// The version, as last seen, of the resource of this kind, namespace and name.
+    pub fn version(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
+        fn of<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<String>
+        where
+            K: Resource<DynamicType = ()> + Clone + 'static,
+        {
+            store.get(&ObjectRef::new(name).within(namespace))?.resource_version()
+        }
+        match kind {
+            "TimescaleDatabase" => of(&self.databases, namespace, name),
+            "Hypertable" => of(&self.hypertables, namespace, name),
+            "ContinuousAggregate" => of(&self.aggregates, namespace, name),
+            "CompressionPolicy" => of(&self.compression, namespace, name),
+            "RetentionPolicy" => of(&self.retention, namespace, name),
+            _ => None,
+        }
+    }
+
     /// The databases that choose by labels which namespaces they let in.
     pub fn databases_that_select(&self) -> Vec<ObjectRef<TimescaleDatabase>> {
         let select = |d: &TimescaleDatabase| d.spec.allowed_namespaces.from == From::Selector;

@@ -22,15 +22,17 @@ pub struct Written(Mutex<HashMap<Key, Entry>>);
 
 struct Entry {
     at: Instant,
+    version: u64,
     object: Arc<dyn Any + Send + Sync>,
 }
 
 impl Written {
     /// Remembers a resource as it was after a write.
     pub fn note<K: Resource + Send + Sync + 'static>(&self, kind: &'static str, mut object: K) {
+        let Some(version) = version(&object) else { return };
         object.managed_fields_mut().clear();
         let key = key(kind, &object);
-        self.lock().insert(key, Entry { at: Instant::now(), object: Arc::new(object) });
+        self.lock().insert(key, Entry { at: Instant::now(), version, object: Arc::new(object) });
     }
 
     /// The resource as it was written last, where that is newer than `seen` and of the same generation.
@@ -40,17 +42,21 @@ impl Written {
             return None;
         }
         let key = key(kind, seen);
-        let written = entries.get(&key)?.object.clone().downcast::<K>().ok()?;
-        if written.meta().uid == seen.meta().uid && version(&*written)? > version(seen)? {
+        let entry = entries.get(&key)?;
+        let written = entry.object.clone().downcast::<K>().ok()?;
+        if written.meta().uid == seen.meta().uid && entry.version > version(seen)? {
             return (written.meta().generation == seen.meta().generation).then_some(written);
         }
         entries.remove(&key);
         None
     }
 
-    /// Forgets what no watch has told of for too long: resources that are gone.
-    pub fn tidy(&self) {
-        self.lock().retain(|_, entry| entry.at.elapsed() < LATEST);
+    /// Forgets what watches have told of: `seen` is the version in a store of the resource of this kind, namespace and name.
+    pub fn tidy(&self, seen: impl Fn(&str, &str, &str) -> Option<String>) {
+        self.lock().retain(|(kind, namespace, name), entry| {
+            let seen = seen(kind, namespace, name).and_then(|version| version.parse::<u64>().ok());
+            entry.at.elapsed() < LATEST && seen.is_some_and(|seen| seen < entry.version)
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
@@ -111,6 +117,23 @@ mod tests {
         assert_eq!(newer(&written, &object("a", 1, "9")), None, "the pass is about the generation that it saw");
         assert_eq!(newer(&written, &object("a", 2, "9")), Some("10".to_owned()));
         assert_eq!(newer(&written, &object("b", 2, "9")), None);
+    }
+
+    #[test]
+    fn what_a_store_has_or_misses_is_forgotten() {
+        let (written, before) = (Written::default(), object("a", 1, "9"));
+        let tidy = |seen: Option<&str>| {
+            written.note("ConfigMap", object("a", 1, "10"));
+            written.tidy(|kind, namespace, name| {
+                assert_eq!((kind, namespace, name), ("ConfigMap", "factory", "readings"));
+                seen.map(str::to_owned)
+            });
+            newer(&written, &before)
+        };
+        assert_eq!(tidy(Some("9")), Some("10".to_owned()));
+        assert_eq!(tidy(Some("10")), None);
+        assert_eq!(tidy(Some("11")), None);
+        assert_eq!(tidy(None), None, "there is nothing to compare with it");
     }
 
     #[test]
