@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     QUICK, Session,
-    observe::{Named, all, one, split},
+    observe::{all, named, one, split},
 };
 use crate::{
     api::{
@@ -146,12 +146,12 @@ impl Session {
 
     async fn ask_tables(&self, relations: &[&Relation], answers: &mut Answers) -> Result<(), Failure> {
         let (schemas, names) = split(relations);
-        let rows: Vec<Named<TableRow>> =
-            all(&self.query(TABLES, &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)]).await?)?;
+        let rows: Vec<(Relation, TableRow)> =
+            named(&self.query(TABLES, &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)]).await?)?;
         for relation in relations {
             answers.insert(Question::Table((*relation).clone()), Answer::Table(None));
         }
-        for (relation, row) in rows.into_iter().map(Named::into_entry) {
+        for (relation, row) in rows {
             answers.insert(Question::Table(relation), Answer::Table(Some(row.table)));
         }
         Ok(())

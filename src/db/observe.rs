@@ -15,7 +15,7 @@ use crate::{
         types::{Relation, SqlName},
     },
     catalog::{Aggregate, Catalog, Hypertable, Job, Server, statistics::JobError},
-    error::{Class, Failure},
+    error::{Class, Failure, chain},
 };
 
 const SERVER: &str = include_str!("../../sql/catalog/server.sql");
@@ -40,6 +40,13 @@ impl<T> Named<T> {
     pub(super) fn into_entry(self) -> (Relation, T) {
         (Relation { schema: self.schema, name: self.name }, self.value)
     }
+}
+
+/// The name alone.
+#[derive(Deserialize)]
+struct Name {
+    schema: SqlName,
+    name: SqlName,
 }
 
 #[derive(Deserialize)]
@@ -73,14 +80,12 @@ impl Session {
                     self.query(AGGREGATES, &[]),
                     self.query(JOBS, &[]),
                 )?;
-                let hypertables: Vec<Named<Hypertable>> = all(&hypertables)?;
-                let aggregates: Vec<Named<Aggregate>> = all(&aggregates)?;
-                catalog.jobs = all::<Job>(&jobs)?;
+                catalog.jobs = all::<Job>(&jobs)?.into();
                 let mut behind: BTreeMap<i32, (Relation, Aggregate)> = BTreeMap::new();
-                for (relation, aggregate) in aggregates.into_iter().map(Named::into_entry) {
+                for (relation, aggregate) in named::<Aggregate>(&aggregates)? {
                     behind.insert(aggregate.hypertable.id, (relation, aggregate));
                 }
-                for (relation, hypertable) in hypertables.into_iter().map(Named::into_entry) {
+                for (relation, hypertable) in named::<Hypertable>(&hypertables)? {
                     match behind.remove(&hypertable.id) {
                         None => drop(catalog.hypertables.insert(relation, hypertable)),
                         Some((view, aggregate)) => {
@@ -124,11 +129,21 @@ pub(super) fn split<'a>(relations: &[&'a Relation]) -> (Vec<&'a str>, Vec<&'a st
 
 /// Every row's one JSON column.
 pub(super) fn all<T: DeserializeOwned>(rows: &[Row]) -> Result<Vec<T>, Failure> {
-    let decode = |row: &Row| {
-        let value: Json<serde_json::Value> = row.try_get(0).map_err(|e| undecodable(&e.to_string()))?;
-        serde_json::from_value(value.0).map_err(|e| undecodable(&e.to_string()))
-    };
     rows.iter().map(decode).collect()
+}
+
+/// Every row's one JSON column, like [`Named`]. Name and value are each read from the text, because `serde(flatten)` makes a
+/// copy of the whole in between: for what is read in every pass.
+pub(super) fn named<T: DeserializeOwned>(rows: &[Row]) -> Result<Vec<(Relation, T)>, Failure> {
+    let entry = |row: &Row| {
+        let Name { schema, name } = decode(row)?;
+        Ok((Relation { schema, name }, decode(row)?))
+    };
+    rows.iter().map(entry).collect()
+}
+
+fn decode<T: DeserializeOwned>(row: &Row) -> Result<T, Failure> {
+    row.try_get(0).map(|Json(value)| value).map_err(|e| undecodable(&chain(&e)))
 }
 
 /// The first row's one JSON column.

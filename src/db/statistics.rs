@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     Limits, Session,
-    observe::{Named, all, one},
+    observe::{all, named, one},
     set_limits,
 };
 use crate::{
@@ -84,8 +84,7 @@ impl Session {
                 self.query(DATABASE, &[]),
                 self.query(OTHER_JOBS, &[])
             )?;
-            let tables: Vec<Named<TableStatistics>> = all(&tables)?;
-            let tables = tables.into_iter().map(Named::into_entry).collect();
+            let tables = named::<TableStatistics>(&tables)?.into_iter().collect();
             let other_jobs: Vec<OtherJob> = all(&other_jobs)?;
             Ok(Statistics { database: one(&database)?, tables, other_jobs })
         };
