@@ -266,7 +266,7 @@ fn world(fixture: Fixture) -> Result<World, Box<dyn Error>> {
     };
     let server = server.map_or_else(usual, Ok)?;
     Ok(World {
-        catalog: Catalog { server, hypertables, aggregates, jobs },
+        catalog: Catalog { server, hypertables: hypertables.into(), aggregates: aggregates.into(), jobs: jobs.into() },
         tables,
         drops,
         histories,

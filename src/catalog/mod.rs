@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod statistics;
+mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use statistics::JobStatistics;
+pub use tables::{Catalogued, Jobs, Tables};
 
 use crate::api::{
     compression_policy::SparseIndexKind,
@@ -29,21 +31,21 @@ pub struct Catalog {
     /// The server and the extension.
     pub server: Server,
     /// Every hypertable that an application can see, that is without those behind continuous aggregates.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub hypertables: BTreeMap<Relation, Hypertable>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hypertables: Tables<Hypertable>,
     /// Every continuous aggregate.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub aggregates: BTreeMap<Relation, Aggregate>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aggregates: Tables<Aggregate>,
     /// Every policy job, in the order of their ids.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub jobs: Vec<Job>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub jobs: Jobs,
 }
 
 impl Catalog {
     /// The job of this kind for the hypertable with this id. TimescaleDB allows several refresh policies on one
     /// aggregate from 2.21 on; the one with the lowest id counts.
     pub fn job(&self, kind: PolicyKind, hypertable_id: i32) -> Option<&Job> {
-        self.jobs.iter().find(|job| job.hypertable_id == hypertable_id && job.policy.kind() == kind)
+        self.jobs.of(hypertable_id).find(|job| job.policy.kind() == kind)
     }
 
     /// The hypertable that the policies of a relation are on: itself, or the one behind an aggregate.
@@ -61,14 +63,12 @@ impl Catalog {
 
     /// What people call the hypertable with this id: its own name, or that of the aggregate it is behind.
     pub fn name_of(&self, hypertable_id: i32) -> Option<&Relation> {
-        let named = self.hypertables.iter().find(|(_, hypertable)| hypertable.id == hypertable_id);
-        let behind = || self.aggregates.iter().find(|(_, a)| a.hypertable.id == hypertable_id);
-        named.map(|(relation, _)| relation).or_else(|| behind().map(|(relation, _)| relation))
+        self.hypertables.name_of(hypertable_id).or_else(|| self.aggregates.name_of(hypertable_id))
     }
 
     /// The aggregates that read the hypertable with this id.
     pub fn readers(&self, hypertable_id: i32) -> impl Iterator<Item = (&Relation, &Aggregate)> {
-        self.aggregates.iter().filter(move |(_, aggregate)| aggregate.source_id == hypertable_id)
+        self.aggregates.readers(hypertable_id)
     }
 }
 

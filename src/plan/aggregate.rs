@@ -134,7 +134,7 @@ impl Planner<'_> {
     /// The hypertables, or those behind aggregates, that the query reads; or why an aggregate cannot read them.
     pub(super) fn hosts(&self, definition: &Definition) -> Result<Vec<(Relation, Hypertable)>, Verdict> {
         let sources = &definition.sources;
-        if let Some(source) = sources.iter().find(|s| self.is_claimed(s) && self.catalog.host(s).is_none()) {
+        if let Some(source) = sources.iter().find(|s| self.catalog.host(s).is_none() && self.is_claimed(s)) {
             return Err(Verdict::WaitingOn(format!("{source} is not a hypertable yet")));
         }
         let hosts: Vec<_> = sources.iter().filter_map(|s| Some((s.clone(), self.catalog.host(s)?.clone()))).collect();
@@ -337,7 +337,7 @@ impl Planner<'_> {
     /// The refresh windows of an aggregate itself; none of a hypertable.
     pub(super) fn own_windows(&self, relation: &Relation) -> Vec<interlocks::RefreshWindow> {
         let Some(aggregate) = self.catalog.aggregates.get(relation) else { return Vec::new() };
-        let jobs = self.catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
+        let jobs = self.catalog.jobs.of(aggregate.hypertable.id);
         jobs.filter_map(|job| interlocks::RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
             .collect()
     }

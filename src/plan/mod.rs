@@ -197,7 +197,7 @@ impl Planner<'_> {
         let Intent::Release(Release::DropAggregate(relation)) = &claim.intent else {
             return 0;
         };
-        let by_id = |id| self.catalog.aggregates.values().find(|a| a.hypertable.id == id);
+        let by_id = |id| self.catalog.aggregates.get(self.catalog.aggregates.name_of(id)?);
         std::iter::successors(self.catalog.aggregates.get(relation), |a| by_id(a.source_id)).count()
     }
 

@@ -41,8 +41,7 @@ impl Planner<'_> {
         }
         let (changes, mut texts) = job_changes(live, wanted);
         if let Some(why) = must_be_replaced(live, host, wanted) {
-            let others =
-                self.catalog.jobs.iter().filter(|job| job.hypertable_id == host.id && job.policy.kind() == kind);
+            let others = self.catalog.jobs.of(host.id).filter(|job| job.policy.kind() == kind);
             if others.count() > 1 {
                 let message = format!(
                     "job {} must be replaced ({why}), and TimescaleDB removes all of the several refresh policies of {relation} with it; remove those that are not needed with SELECT delete_job(job_id), until one is left",

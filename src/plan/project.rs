@@ -135,7 +135,7 @@ pub fn apply(catalog: &mut Catalog, action: &Action, answers: &Answers) {
         }
         Action::AddPolicy { relation, new } => add_policy(catalog, relation, new),
         Action::AlterPolicy { job_id, changes, .. } => {
-            if let Some(job) = catalog.jobs.iter_mut().find(|job| job.id == *job_id) {
+            if let Some(job) = catalog.jobs.with_id(*job_id) {
                 alter(job, changes);
             }
         }

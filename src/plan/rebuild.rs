@@ -73,7 +73,7 @@ impl Planner<'_> {
             }
         };
         let integers = integers(live.hypertable.time());
-        let kept = self.catalog.jobs.iter().filter(|job| job.hypertable_id == live.hypertable.id);
+        let kept = self.catalog.jobs.of(live.hypertable.id);
         // Of several refresh policies the first is the one that the resource speaks of.
         let managed = self.catalog.job(PolicyKind::Refresh, live.hypertable.id).map(|job| job.id);
         let mut policies: Vec<_> = kept

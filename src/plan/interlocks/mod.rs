@@ -25,7 +25,7 @@ use crate::{
 /// The refresh windows over the rows of this hypertable, of every aggregate that reads it.
 pub(super) fn refresh_windows(catalog: &Catalog, source_id: i32) -> Vec<RefreshWindow> {
     let windows = catalog.readers(source_id).flat_map(|(relation, aggregate)| {
-        let jobs = catalog.jobs.iter().filter(|job| job.hypertable_id == aggregate.hypertable.id);
+        let jobs = catalog.jobs.of(aggregate.hypertable.id);
         jobs.filter_map(|job| RefreshWindow::new(relation, &job.policy, Some(job.schedule_interval)))
     });
     windows.collect()
