@@ -16,7 +16,8 @@ impl Session {
         let Script { statements, transaction } = sql::render(&step.action, extension);
         let limits = if step.long { LONG } else { QUICK };
         let result = if transaction {
-            self.execute(&format!("BEGIN; {}", set_limits("SET LOCAL", limits))).await?;
+            let commit = if step.action.is_made_again() { "; SET LOCAL synchronous_commit = off" } else { "" };
+            self.execute(&format!("BEGIN; {}{commit}", set_limits("SET LOCAL", limits))).await?;
             let result = self.each(&statements, "SET LOCAL", limits).await;
             let end = self.execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
             result.and(end)

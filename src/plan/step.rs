@@ -385,6 +385,21 @@ pub struct NewPolicy {
 }
 
 impl Action {
+    /// Whether it may be lost in a crash of the server: the next pass finds it missing and makes it again. What takes
+    /// something away must last, because the resource that it was done for is let go of then.
+    pub const fn is_made_again(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateHypertable { .. }
+                | Self::SetChunkInterval { .. }
+                | Self::SetCompression { .. }
+                | Self::AddPolicy { .. }
+                | Self::AlterPolicy { .. }
+                | Self::CreateAggregate { .. }
+                | Self::SetMaterializedOnly { .. }
+        )
+    }
+
     /// A bounded name for metrics and logs.
     pub const fn name(&self) -> &'static str {
         match self {
