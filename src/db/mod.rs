@@ -88,7 +88,8 @@ impl Drop for Session {
 
 impl Session {
     /// Connects and pins the session's settings: nothing that a role or a database sets can change what the statements
-    /// mean (`search_path`), how values print, or how long a statement waits.
+    /// mean (`search_path`), how values print, or how long a statement waits. To compile a query (`jit`) takes longer than
+    /// to carry it out.
     pub async fn connect(endpoint: &Endpoint, metrics: &Metrics) -> Result<Self, Failure> {
         let tls = MakeRustlsConnect::new(tls::client_config(endpoint.tls, endpoint.ca.as_deref())?);
         let connecting = tokio::time::timeout(Duration::from_secs(15), endpoint.config.connect(tls)).await;
@@ -108,7 +109,7 @@ impl Session {
         metrics.connections.inc();
         let mark = format!("{:016x}", fastrand::u64(..));
         let pinned = format!(
-            "SET {MARK} = '{mark}'; SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; {}",
+            "SET {MARK} = '{mark}'; SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; SET jit = off; {}",
             set_limits("SET", QUICK)
         );
         let session = Self { client, metrics: metrics.clone(), mark };
