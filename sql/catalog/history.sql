@@ -2,6 +2,12 @@
 -- buckets that are materialised whole before the oldest row of their source, where the window reaches any of them.
 -- In the order of the arguments; null where there are none, and for aggregates by integers, whose windows are none of ours.
 -- Times before year 1 and after 9999, which not every library can read, are cut.
+WITH kept AS MATERIALIZED (
+    -- Once for all: the view cannot be read in parts.
+    SELECT c.hypertable_schema, c.hypertable_name, min(c.range_start) AS since
+    FROM timescaledb_information.chunks c
+    GROUP BY c.hypertable_schema, c.hypertable_name
+)
 SELECT coalesce(
     CASE
         WHEN m.newest_lost >= coalesce(now() - asked.start_offset::interval, '-infinity')
@@ -24,10 +30,9 @@ CROSS JOIN LATERAL (
         WHEN to_jsonb(bf) ->> 'bucket_width' !~ '^[0-9]+$' THEN (to_jsonb(bf) ->> 'bucket_width')::interval
     END AS width
 ) b
+LEFT JOIN kept ON kept.hypertable_schema = source.schema_name AND kept.hypertable_name = source.table_name
 CROSS JOIN LATERAL (
-    SELECT coalesce(min(c.range_start), now()) AS source_from
-    FROM timescaledb_information.chunks c
-    WHERE c.hypertable_schema = source.schema_name AND c.hypertable_name = source.table_name
+    SELECT coalesce(kept.since, now()) AS source_from
 ) s
 CROSS JOIN LATERAL (
     -- The table is not known before the query runs: the one way to read it that needs no function of our own.

@@ -24,7 +24,8 @@ marked AS MATERIALIZED (
     FROM pg_description
     WHERE classoid = 'pg_class'::regclass AND objsubid = 0 AND starts_with(description, 'timescaledb-policy-operator: ')
     UNION ALL
-    SELECT oid FROM pg_class WHERE relkind IN ('i', 'I') AND starts_with(relname, 'tsdbop_building_')
+    -- All names with this beginning, as the index has them: every chunk has a row there.
+    SELECT oid FROM pg_class WHERE relname >= 'tsdbop_building_' AND relname < 'tsdbop_building`' AND relkind IN ('i', 'I')
 )
 SELECT jsonb_build_object(
     'schema', ht.schema_name,

@@ -51,7 +51,13 @@ SELECT jsonb_build_object(
                 SELECT 'it holds rows and the foreign key ' || quote_ident(k.conname) || ' of ' || k.conrelid::regclass
                     || ' refers to it, so they cannot be moved; drop the foreign key first'
                 FROM pg_constraint k
-                WHERE k.confrelid = c.oid AND k.contype = 'f' AND c.relkind = 'r' AND NOT l.locked AND pg_relation_size(c.oid) > 0
+                -- Through pg_depend: pg_constraint has no index on confrelid, and a row for every chunk.
+                WHERE k.oid IN (
+                    SELECT p.objid
+                    FROM pg_depend p
+                    WHERE p.refclassid = 'pg_class'::regclass AND p.refobjid = c.oid AND p.classid = 'pg_constraint'::regclass
+                )
+                AND k.confrelid = c.oid AND k.contype = 'f' AND c.relkind = 'r' AND NOT l.locked AND pg_relation_size(c.oid) > 0
             ) o (obstacle)
         )
     )
