@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
 
 use super::{
     attached::{CONCURRENT_WRITES, Member},
@@ -28,6 +29,8 @@ pub(super) struct Applying<'p, 'a> {
     pub(super) pass: &'p mut Pass<'a>,
     pub(super) session: &'p Session,
     pub(super) extension: &'p Extension,
+    /// Takes what was done for a resource, to be published beside the steps for the next ones.
+    pub(super) told: mpsc::UnboundedSender<(Member, Note)>,
 }
 
 /// How far the steps of one claim came.
@@ -63,6 +66,7 @@ impl Applying<'_, '_> {
             match progress {
                 Progress::Done => {
                     self.pass.state.pauses.remove(claim);
+                    self.tell(claim);
                     done.extend(mine.iter().map(|step| (*step).clone()));
                 }
                 Progress::Failed => {
@@ -75,6 +79,16 @@ impl Applying<'_, '_> {
             }
         }
         changed
+    }
+
+    fn tell(&mut self, claim: &ClaimId) {
+        let Pass { members, findings, .. } = &mut *self.pass;
+        let Some(member) = members.get(&claim.resource) else { return };
+        if let Some(note) = findings.notes.remove(claim) {
+            findings.told.insert(claim.clone());
+            // Who takes it ends after these steps.
+            let _ = self.told.send((member.clone(), note));
+        }
     }
 
     /// Makes sure that nothing is done on an old view that could not be taken back. What was seen is compared with the API
@@ -258,11 +272,11 @@ impl Pass<'_> {
 
     /// Counts what has drifted and is in sync again because of this operator.
     pub(super) fn count_corrected(&mut self) {
-        let Findings { verdicts, notes, .. } = &self.findings;
+        let Findings { verdicts, notes, told, .. } = &self.findings;
         let metrics = &self.context.metrics;
         self.state.drifted.retain(|claim| match verdicts.get(claim) {
             Some(Verdict::InSync) => {
-                if notes.contains_key(claim) {
+                if notes.contains_key(claim) || told.contains(claim) {
                     metrics.drift_corrected(claim.resource.kind.as_str());
                 }
                 false

@@ -8,9 +8,11 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use jiff::Timestamp;
 use kube::ResourceExt;
+use tokio::sync::mpsc;
 
 use super::{
     fleet::{Objects, PolicyKey},
+    receiver_stream,
     report::{Note, Reporter, Voice},
     stores::Stores,
 };
@@ -388,6 +390,18 @@ macro_rules! from_resource {
 }
 
 from_resource!(Hypertable => Hypertable, ContinuousAggregate => Aggregate, CompressionPolicy => Compression, RetentionPolicy => Retention);
+
+/// Publishes notes as they come, a few at a time, until nobody sends any more.
+pub fn publish_all(reporter: &Reporter, notes: mpsc::UnboundedReceiver<(Member, Note)>) -> BoxFuture<'_, ()> {
+    let publish = move |(member, note): (Member, Note)| {
+        async move {
+            // An event that is lost is in the log.
+            let _ = member.publish(reporter, vec![&note]).await;
+        }
+        .boxed()
+    };
+    receiver_stream(notes).for_each_concurrent(CONCURRENT_WRITES, publish).boxed()
+}
 
 /// Carries out the writes, a few at a time. Every one is tried; the first failure is returned.
 pub async fn all(writes: Vec<BoxFuture<'_, Result<(), Failure>>>) -> Result<(), Failure> {

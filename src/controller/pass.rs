@@ -56,8 +56,10 @@ pub(super) struct Findings {
     pub(super) monitoring_installed: bool,
     /// Why the monitoring views could not be installed.
     pub(super) monitoring_failure: Option<Failure>,
-    /// What was done for each claim in this pass.
+    /// What was done for each claim in this pass, and is to be published.
     pub(super) notes: BTreeMap<ClaimId, Note>,
+    /// The claims of which it has been.
+    pub(super) told: BTreeSet<ClaimId>,
 }
 
 impl Pass<'_> {

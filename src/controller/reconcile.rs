@@ -8,10 +8,12 @@ use std::{
 };
 
 use kube::{ResourceExt, runtime::controller::Action};
+use tokio::sync::mpsc;
 
 use super::{
     Context,
-    attached::members,
+    apply::Applying,
+    attached::{members, publish_all},
     pass::{Findings, Pass},
     readings::Due,
 };
@@ -237,6 +239,10 @@ impl Pass<'_> {
 
     /// Stage 5; see [`super::apply`]. Says whether anything changed that the catalog must be read again for.
     async fn apply(&mut self, steps: &[&Step], session: &Session, extension: &Extension, done: &mut Vec<Step>) -> bool {
-        super::apply::Applying { pass: self, session, extension }.steps(steps, done).await
+        let (told, notes) = mpsc::unbounded_channel();
+        // The database and the API server work at the same time.
+        let published = publish_all(&self.context.reporter, notes);
+        let applied = async { Applying { pass: self, session, extension, told }.steps(steps, done).await };
+        futures::join!(applied, published).0
     }
 }
