@@ -85,6 +85,10 @@ campaign: tools ## Every generated operation on every field, with its oracles (C
 	$(WITH_TOOLS) CAMPAIGN_OPERATIONS=$${CAMPAIGN_OPERATIONS:-all} CAMPAIGN_SEED=$${CAMPAIGN_SEED:-$$(date +%s)} \
 	  $(CARGO) test --locked --test campaign -- --nocapture
 
+.PHONY: bench
+bench: tools-kubernetes tools-timescaledb ## What the operator costs beside the raw cost, into docs/benchmarks.md (TIMESCALEDB_URL: a native server)
+	KUBEBUILDER_ASSETS="$$($(KUBERNETES))" TIMESCALEDB_WASM="$$($(TIMESCALEDB))" $(CARGO) bench --locked --bench operator
+
 .PHONY: lint
 lint: lint-format lint-clippy lint-dependencies lint-purity lint-links lint-chart lint-argocd lint-alerts ## Formatting, clippy, dependencies, purity of the core, links, chart, alerts, dashboards
 

@@ -21,6 +21,7 @@ pub struct ApiServer {
     // in the order in which they go away
     pub server: Guarded,
     pub etcd: Guarded,
+    command: Command,
     url: String,
     kubeconfig: PathBuf,
     programs: PathBuf,
@@ -52,14 +53,18 @@ impl ApiServer {
         write_kubeconfig(&kubeconfig, &url, &credentials.certificate, ADMIN_TOKEN, None)?;
 
         let etcd = Guarded::start("etcd", &etcd_command(programs, folder.path(), etcd_port, peer_port), folder.path())?;
-        let server = Guarded::start(
-            "kube-apiserver",
-            &server_command(programs, folder.path(), &credentials, etcd_port, port),
-            folder.path(),
-        )?;
-        let mut started = Self { server, etcd, url, kubeconfig, programs: programs.into(), folder };
+        let command = server_command(programs, folder.path(), &credentials, etcd_port, port);
+        let server = Guarded::start("kube-apiserver", &command, folder.path())?;
+        let mut started = Self { server, etcd, command, url, kubeconfig, programs: programs.into(), folder };
         started.ready().await?;
         Ok(started)
+    }
+
+    /// Starts the server anew, with all that it keeps. Watches of before are too old for it.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server.kill();
+        self.server = Guarded::start("kube-apiserver", &self.command, self.folder.path())?;
+        self.ready().await
     }
 
     /// Waits for the server and for the namespace that it makes after it says that it is ready.

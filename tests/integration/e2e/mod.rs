@@ -18,6 +18,7 @@ mod chart;
 mod command_line;
 mod conflicts;
 mod connections;
+mod costs;
 mod defaults;
 mod deletion;
 mod examples;

@@ -1,0 +1,140 @@
+//! How long the change of one resource takes: until the catalog of the database is so, and until the status says it.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::{
+    Api,
+    api::WatchEvent,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    PATIENCE,
+    cluster::{Cluster, NAMESPACE},
+    database::Database,
+    support::Result,
+    workload,
+};
+
+/// Between two looks at the catalog.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// From the request to the API server on.
+#[derive(Default)]
+pub struct Latencies {
+    catalog: Vec<Duration>,
+    status: Vec<Duration>,
+}
+
+impl Latencies {
+    /// Until the catalog was so: this quantile.
+    pub fn catalog(&self, quantile: f64) -> Duration {
+        quantile_of(&self.catalog, quantile)
+    }
+
+    /// Until the status said so.
+    pub fn status(&self, quantile: f64) -> Duration {
+        quantile_of(&self.status, quantile)
+    }
+
+    pub fn len(&self) -> usize {
+        self.catalog.len()
+    }
+}
+
+fn quantile_of(all: &[Duration], quantile: f64) -> Duration {
+    let mut sorted = all.to_vec();
+    sorted.sort();
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * quantile).round() as usize).copied().unwrap_or_default()
+}
+
+/// Changes the age of one retention policy after the other.
+pub async fn measure(cluster: &Cluster, database: &Database, tables: usize, changes: usize) -> Result<Latencies> {
+    measure_in(cluster, &[("main", database)], tables, changes).await
+}
+
+/// The same in several databases, each by the name of its resource.
+pub async fn measure_in(
+    cluster: &Cluster,
+    databases: &[(&str, &Database)],
+    tables: usize,
+    changes: usize,
+) -> Result<Latencies> {
+    let mut latencies = Latencies::default();
+    let mut sessions = Vec::new();
+    for (name, database) in databases {
+        let sql = database.connect().await?;
+        let age = sql
+            .prepare(
+                "SELECT j.config ->> 'drop_after' FROM _timescaledb_config.bgw_job j
+                 JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
+                 WHERE j.proc_name = 'policy_retention' AND h.table_name = $1::text::name",
+            )
+            .await?;
+        sessions.push((name, sql, age));
+    }
+    for change in 0..changes {
+        let (name, sql, age) = &sessions[change % sessions.len()];
+        // Spread over all tables.
+        let table = workload::table((change * 7919) % tables);
+        let policy = format!("{name}-{table}");
+        let days = 1000 + fastrand::u32(..100_000);
+        // Somewhere within the interval between two passes.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(100..400))).await;
+        let before = cluster.get("retentionpolicies", &policy).await?;
+        let watch = api(cluster, "retentionpolicies");
+        let parameters = kube::api::WatchParams::default().fields(&format!("metadata.name={policy}"));
+        let version = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let mut events = watch.watch(&parameters, version).await?.boxed();
+
+        let started = Instant::now();
+        let generation =
+            cluster.patch("retentionpolicies", &policy, json!({"dropAfter": format!("{days} days")})).await?;
+        let in_catalog = async {
+            loop {
+                let row = sql.query_opt(age, &[&table]).await?;
+                if row.is_some_and(|row| row.get::<_, String>(0) == format!("{days} days")) {
+                    return Ok::<_, crate::support::Error>(started.elapsed());
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let in_status = async {
+            while let Some(event) = events.next().await {
+                if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event?
+                    && is_ready(&object.data, generation)
+                {
+                    return Ok(started.elapsed());
+                }
+            }
+            Err("the watch ended".into())
+        };
+        let both = tokio::time::timeout(PATIENCE, async { futures::try_join!(in_catalog, in_status) });
+        let (catalog, status) = both.await??;
+        latencies.catalog.push(catalog);
+        latencies.status.push(status);
+    }
+    Ok(latencies)
+}
+
+/// Waits until the status of a resource is about this generation.
+pub async fn told(cluster: &Cluster, kind: &str, name: &str, generation: i64) -> Result<()> {
+    crate::eventually(&format!("{kind}/{name} is told"), Duration::from_millis(20), async || {
+        Ok(is_ready(&cluster.get(kind, name).await?, generation).then_some(()))
+    })
+    .await
+}
+
+fn is_ready(object: &Value, generation: i64) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    let ready = conditions.and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
+    ready.is_some_and(|ready| ready["status"] == "True" && ready["observedGeneration"] == generation)
+}
+
+fn api(cluster: &Cluster, plural: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("timescaledb-policy.io", "v1alpha1", "RetentionPolicy");
+    Api::namespaced_with(cluster.client(), NAMESPACE, &ApiResource::from_gvk_with_plural(&kind, plural))
+}
