@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
             }
         },
         Command::Plan(options) => cli::exit(cli::plan::run(*options).await),
-        Command::Apply(options) => cli::exit(cli::apply::run(*options).await),
+        Command::Apply(options) => cli::exit(Box::pin(cli::apply::run(*options)).await),
         Command::Check(options) => cli::exit(cli::check::run(*options).await),
         Command::Recommend(options) => cli::exit(cli::recommend::run(*options).await),
         Command::Forecast(options) => cli::exit(cli::forecast::run(*options).await),

@@ -1,5 +1,7 @@
 //! Carrying out steps.
 
+use std::sync::atomic::Ordering;
+
 use super::{LONG, QUICK, Session, set_limits};
 use crate::{
     api::{status::Reason, types::SqlName},
@@ -9,17 +11,31 @@ use crate::{
     sql::{self, Script, Statement},
 };
 
+/// A record in the write-ahead log whose commit waits for the disk, and with it for all that was committed before
+/// (<https://www.postgresql.org/docs/current/wal-async-commit.html>).
+const FLUSH: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'timescaledb-policy-operator', '')";
+
 impl Session {
+    /// Waits until everything that was carried out is on the disk: many steps together, not each by itself.
+    pub(super) async fn flush(&self) -> Result<(), Failure> {
+        if self.to_be_flushed.swap(false, Ordering::Relaxed) {
+            self.statement(FLUSH, QUICK).await?;
+        }
+        Ok(())
+    }
+
     /// Carries out one step, whole or not at all where TimescaleDB lets it run in a transaction. Long steps run without a
     /// statement timeout; no step waits long for a lock.
     pub async fn apply(&self, step: &Step, extension: &Extension) -> Result<(), Failure> {
         let Script { statements, transaction } = sql::render(&step.action, extension);
         let limits = if step.long { LONG } else { QUICK };
         let result = if transaction {
-            let commit = if step.action.is_made_again() { "; SET LOCAL synchronous_commit = off" } else { "" };
+            let together = step.action.is_made_again() && !step.long;
+            let commit = if together { "; SET LOCAL synchronous_commit = off" } else { "" };
             self.execute(&format!("BEGIN; {}{commit}", set_limits("SET LOCAL", limits))).await?;
             let result = self.each(&statements, "SET LOCAL", limits).await;
             let end = self.execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+            self.to_be_flushed.fetch_or(together, Ordering::Relaxed);
             result.and(end)
         } else {
             self.execute(&set_limits("SET", limits)).await?;

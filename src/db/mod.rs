@@ -13,7 +13,7 @@ mod statistics;
 mod tls;
 pub mod url;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::AtomicBool, time::Duration};
 
 use tokio_postgres::{
     CancelToken, Client, Row,
@@ -72,6 +72,8 @@ pub struct Session {
     metrics: Metrics,
     /// What [`MARK`] was set to.
     mark: String,
+    /// Something was committed that may not be on the disk yet.
+    to_be_flushed: AtomicBool,
 }
 
 impl fmt::Debug for Session {
@@ -112,7 +114,7 @@ impl Session {
             "SET {MARK} = '{mark}'; SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; SET jit = off; {}",
             set_limits("SET", QUICK)
         );
-        let session = Self { client, metrics: metrics.clone(), mark };
+        let session = Self { client, metrics: metrics.clone(), mark, to_be_flushed: AtomicBool::new(false) };
         let [running, waiting] = NOTICE_A_GONE_CLIENT;
         let (pinned, running, waiting) =
             futures::join!(session.execute(&pinned), session.execute(running), session.execute(waiting));

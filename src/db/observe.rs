@@ -67,6 +67,8 @@ impl Session {
     /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
     pub async fn observe(&self, with_indexes: &[&Relation]) -> Result<Catalog, Failure> {
         let (schemas, names) = split(with_indexes);
+        // Nothing is said to be so that a crash of the server could undo.
+        self.flush().await?;
         let observed = async {
             self.execute(BEGIN).await?;
             let ServerRow { session, server } = one(&self.query(SERVER, &[]).await?)?;

@@ -385,8 +385,9 @@ pub struct NewPolicy {
 }
 
 impl Action {
-    /// Whether it may be lost in a crash of the server: the next pass finds it missing and makes it again. What takes
-    /// something away must last, because the resource that it was done for is let go of then.
+    /// Whether its commit need not wait for the disk by itself: it is waited for before anything is said of it, and if the
+    /// server crashes before that it is made again. What takes something away waits: the resource that it was done for is
+    /// let go of then.
     pub const fn is_made_again(&self) -> bool {
         matches!(
             self,
