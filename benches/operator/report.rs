@@ -110,7 +110,7 @@ impl Report {
                 idle.as_millis() <= 100,
             );
             let p99 = grown.idle.catalog(0.99);
-            add(&format!("the same, p99"), "≤ 1 s", milliseconds(p99), p99.as_secs_f64() <= 1.0);
+            add("the same, p99", "≤ 1 s", milliseconds(p99), p99.as_secs_f64() <= 1.0);
         }
         if let Some(Grown { restart, .. }) = self.of(1000) {
             add(
