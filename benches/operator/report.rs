@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use crate::{catalog::Catalog, changes::Latencies, fleet::Fleet, growth::Grown, plots, support::Result};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
-const TEMPLATE: &str = include_str!("page.md");
+const TEMPLATE: &str = include_str!("page.md.template");
 
 pub struct Report {
     machine: String,
