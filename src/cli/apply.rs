@@ -11,10 +11,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Outcome,
-    connection::{self, Connection},
-    interrupted,
-    manifests::{Files, Place},
+    Outcome, connection, interrupted,
+    manifests::Place,
     output::{self, BAD, FAINT, GOOD, NOTICE, STRONG, styled},
     plan::{
         Planned,
@@ -29,7 +27,6 @@ use crate::{
         timescale_database::Mode,
         types::{Interval, Relation},
     },
-    args::Defaults,
     catalog::{Answers, Catalog},
     db::{Session, privileges::Lack},
     desired::{ClaimId, Intent, PlanDigest, Target},
@@ -44,18 +41,12 @@ use crate::{
 /// Options of `apply`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The manifests.
+    /// What is wanted of which database.
     #[command(flatten)]
-    pub files: Files,
-    /// The database, or the cluster that knows it.
-    #[command(flatten)]
-    pub connection: Connection,
+    pub workspace: workspace::Options,
     /// Digest of a plan that may lose data, as `plan` shows it; can be given several times. It approves exactly that plan.
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub approve: Vec<PlanDigest>,
-    /// The operator's own defaults, where there is no cluster to ask.
-    #[command(flatten)]
-    pub defaults: Defaults,
 }
 
 fn digest(text: &str) -> Result<PlanDigest, String> {
@@ -81,8 +72,8 @@ const LONGEST_PAUSE: Interval = Interval::from_seconds(10);
 /// # Errors
 /// When the manifests have problems, a database cannot be used, or a step failed. What was done until then stays, and is said.
 pub async fn run(options: Options) -> Result<Outcome, Failure> {
-    let Options { files, connection, approve, defaults } = options;
-    let Workspace { subjects, places, notes } = workspace::gather(&files, &connection, &defaults.into()).await?;
+    let Options { workspace, approve } = options;
+    let Workspace { subjects, places, notes } = workspace::gather(workspace).await?;
     for note in &notes {
         anstream::eprintln!("{}", styled(FAINT, format!("note: {note}")));
     }

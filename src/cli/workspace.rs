@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
@@ -23,6 +24,7 @@ use crate::{
         status::Reason,
         timescale_database::{self, DefaultSource},
     },
+    args::Defaults,
     db::credentials::Endpoint,
     desired::{self, Attached, Targeting},
     error::{Class, Failure},
@@ -30,6 +32,20 @@ use crate::{
     resources::Resources,
     secret,
 };
+
+/// Options that say what is wanted of which database.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// The database, or the cluster that knows it.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// The operator's own defaults, where there is no cluster to ask.
+    #[command(flatten)]
+    pub defaults: Defaults,
+}
 
 /// One database, and what is wanted of it.
 #[derive(Clone)]
@@ -62,17 +78,15 @@ const DEFAULT_NAMESPACE: &str = "default";
 ///
 /// # Errors
 /// When the manifests have problems, a policy leads nowhere, or it is not clear which database is meant.
-pub async fn gather(
-    files: &Files,
-    connection: &Connection,
-    defaults: &timescale_database::Defaults,
-) -> Result<Workspace, Failure> {
+pub async fn gather(options: Options) -> Result<Workspace, Failure> {
+    let Options { files, connection, defaults } = options;
+    let defaults = defaults.into();
     let workspace = match connection.address()? {
         Some(endpoint) => {
             let namespace = connection.cluster.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
-            alone(files.read(namespace)?, connection, endpoint, defaults)?
+            alone(files.read(namespace)?, &connection, endpoint, &defaults)?
         }
-        None => in_cluster(files, connection, defaults).await?,
+        None => in_cluster(&files, &connection, &defaults).await?,
     };
     unreadable(&workspace)?;
     Ok(workspace)

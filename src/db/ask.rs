@@ -73,31 +73,23 @@ impl Session {
         answers: &mut Answers,
         running: &BTreeMap<ClaimId, String>,
     ) -> Result<Plan, Failure> {
-        let planned = self.plan_and_ask(desired, rules, catalog, answers, running).await;
+        let planned = async {
+            let mut plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+            for _ in 0..MAX_QUESTIONS {
+                let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
+                    break;
+                };
+                self.ask(&plan.questions, extension, answers).await?;
+                plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+            }
+            Ok::<_, Failure>(plan)
+        };
+        let planned = planned.await;
         answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
         let plan = planned?;
         if !plan.questions.is_empty() {
             let message = format!("the planner goes on asking: {:?}", plan.questions);
             return Err(Failure::new(Class::Bug, Reason::InternalError, message));
-        }
-        Ok(plan)
-    }
-
-    async fn plan_and_ask(
-        &self,
-        desired: &Desired,
-        rules: &Rules,
-        catalog: &Catalog,
-        answers: &mut Answers,
-        running: &BTreeMap<ClaimId, String>,
-    ) -> Result<Plan, Failure> {
-        let mut plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
-        for _ in 0..MAX_QUESTIONS {
-            let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
-                break;
-            };
-            self.ask(&plan.questions, extension, answers).await?;
-            plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
         }
         Ok(plan)
     }

@@ -284,15 +284,17 @@ fn connect_failure(endpoint: &Endpoint, error: &tokio_postgres::Error) -> Failur
 /// What to do about a certificate that was refused, if that is what the message says.
 fn certificate_remedy(message: &str, origin: Origin) -> Option<&'static str> {
     let (_, refusal) = message.split_once("invalid peer certificate: ")?;
-    let (untrusted, misnamed, other) = match origin {
+    let (untrusted, misnamed, expired, other) = match origin {
         Origin::Resource => (
             "No authority that spec.connection.tls trusts has signed it: put the server's authority into the secret of spec.connection.tls.caSecretRef",
             "Connect by a name that is in it (spec.connection.host), or set spec.connection.tls.mode: VerifyCA",
+            "Renew it at the server; spec.connection.tls is as it should be",
             "Check spec.connection.tls: mode, authority and host name must fit the server's certificate",
         ),
         Origin::Url => (
             "No authority that is trusted has signed it: name the file of the server's authority with sslrootcert=FILE, or PGSSLROOTCERT",
             "Connect by a name that is in it, or with sslmode=verify-ca",
+            "Renew it at the server",
             "sslmode, sslrootcert and the host name must fit the server's certificate",
         ),
     };
@@ -301,7 +303,7 @@ fn certificate_remedy(message: &str, origin: Origin) -> Option<&'static str> {
     } else if refusal.contains("not valid for name") {
         misnamed
     } else if refusal.contains("expired") {
-        "Renew it at the server"
+        expired
     } else {
         other
     })

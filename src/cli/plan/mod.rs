@@ -9,15 +9,11 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 
 use super::{
-    Outcome,
-    connection::{self, Connection},
-    manifests::Files,
-    output,
+    Outcome, connection, output,
     workspace::{self, Subject, Workspace},
 };
 use crate::{
     api::types::Relation,
-    args::Defaults,
     catalog::{Answers, Catalog, PolicyKind},
     db::Session,
     desired::{self, ClaimId, Desired, Intent, Kind, PlanDigest, Target},
@@ -29,21 +25,15 @@ use document::{Database, Document};
 /// Options of `plan`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The manifests.
+    /// What is wanted of which database.
     #[command(flatten)]
-    pub files: Files,
-    /// The database, or the cluster that knows it.
-    #[command(flatten)]
-    pub connection: Connection,
+    pub workspace: workspace::Options,
     /// Form of the result.
     #[arg(long, short, value_enum, default_value = "text")]
     pub output: Format,
     /// The statements alone, as psql takes them: short for `-o sql`.
     #[arg(long, conflicts_with = "output")]
     pub sql: bool,
-    /// The operator's own defaults, where there is no cluster to ask.
-    #[command(flatten)]
-    pub defaults: Defaults,
 }
 
 /// Forms of a plan.
@@ -64,8 +54,7 @@ pub enum Format {
 /// # Errors
 /// When the manifests have problems or a database cannot be read.
 pub async fn run(options: Options) -> Result<Outcome, Failure> {
-    let Workspace { subjects, places, mut notes } =
-        workspace::gather(&options.files, &options.connection, &options.defaults.into()).await?;
+    let Workspace { subjects, places, mut notes } = workspace::gather(options.workspace).await?;
     let mut databases = Vec::new();
     for subject in &subjects {
         let session = connection::connect(&subject.endpoint).await?;

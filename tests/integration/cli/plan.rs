@@ -113,7 +113,7 @@ async fn every_mistake_is_said_with_its_place_and_nothing_is_read_as_something_e
         ),
         (&METRIC.replace("segmentBy: [device]", "segmentBy: [device, device]"), "segmentBy names a column twice"),
         (&format!("{METRIC}---\n{METRIC}"), "is there already, at -:1"),
-        (&METRIC.replace("90 days", "90 dayz"), "-:20: RetentionPolicy/metric: spec.dropAfter"),
+        (&METRIC.replace("90 days", "90 dayz"), "-:19: RetentionPolicy/metric: spec.dropAfter"),
         ("a: 1\na: 2\n", "-:2: duplicate mapping key: a\n"),
         ("apiVersion: v1\nkind: Secret\n", "the manifests hold no resource of this operator"),
     ] {

@@ -16,7 +16,7 @@ fn manifests(folder: &Path) -> Result<Vec<PathBuf>> {
         }
         if path.is_dir() {
             found.extend(manifests(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+        } else if path.extension().is_some_and(|extension| extension == "yaml") && !path.ends_with("compose.yaml") {
             found.push(path);
         }
     }
