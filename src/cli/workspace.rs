@@ -35,6 +35,7 @@ use crate::{
 
 /// Options that say what is wanted of which database.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct Options {
     /// The manifests.
     #[command(flatten)]
