@@ -85,12 +85,16 @@ async fn main() -> Result<()> {
     for size in &extent.sizes {
         let grown = growth::measure(*size, &extent).await.map_err(|error| format!("{size} resources: {error}"))?;
         report.grown.push(grown);
+        report.save(native)?;
     }
     if extent.fleet > 0 {
         report.fleet = Some(fleet::measure(extent.fleet, extent.changes).await?);
+        report.save(native)?;
     }
     for chunks in &extent.chunks {
         report.catalogs.push(catalog::measure(*chunks).await?);
     }
-    report.end(native)
+    report.save(native)?;
+    report.print(native);
+    Ok(())
 }

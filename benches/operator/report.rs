@@ -41,8 +41,21 @@ impl Report {
         Ok(Self { machine, versions, grown: Vec::new(), fleet: None, catalogs: Vec::new() })
     }
 
-    /// Writes the page and its plots, or prints it where the server is not a native one.
-    pub fn end(&self, native: bool) -> Result<()> {
+    /// Writes the page and its plots as far as they are measured, where the server is a native one.
+    pub fn save(&self, native: bool) -> Result<()> {
+        if !native {
+            return Ok(());
+        }
+        std::fs::write(PAGE, self.page())?;
+        plots::draw(self, &Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images"))
+    }
+
+    /// Prints the targets, and where nothing was written the whole page.
+    pub fn print(&self, native: bool) {
+        println!("{}", if native { self.targets() } else { self.page() });
+    }
+
+    fn page(&self) -> String {
         let mut page = TEMPLATE.to_owned();
         for (mark, text) in [
             ("machine", self.machine.clone()),
@@ -58,12 +71,7 @@ impl Report {
         ] {
             page = page.replace(&format!("<!-- {mark} -->"), text.trim_end());
         }
-        if !native {
-            println!("{page}");
-            return Ok(());
-        }
-        std::fs::write(PAGE, page)?;
-        plots::draw(self, &Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images"))
+        page
     }
 
     fn of(&self, resources: usize) -> Option<&Grown> {
