@@ -17,7 +17,6 @@ use crate::{
 
 /// Tells the resources of a database that does not exist so, and lets go of those that are being deleted.
 pub async fn look_after(database: &ObjectRef<TimescaleDatabase>, context: &Context) -> Result<(), Failure> {
-    context.ready().await;
     let namespace = database.namespace.as_deref().unwrap_or_default();
     if context.stores.databases.get(database).is_some() {
         return Ok(());

@@ -216,6 +216,11 @@ impl Context {
         let _ = self.filled.clone().wait_for(|filled| *filled).await;
     }
 
+    /// The same, without waiting for it.
+    fn is_filled(&self) -> bool {
+        *self.filled.borrow()
+    }
+
     /// This instance acts. One that stands by looks at everything once it comes to lead.
     fn is_leading(&self) -> bool {
         *self.leading.borrow()
@@ -333,7 +338,8 @@ pub async fn run(
         async move {
             match outcome {
                 Ok(_) => {}
-                Err(Error::ObjectNotFound(_)) if !context.is_leading() => {}
+                // Who waited here for the lists would keep them from being read. They are looked after when all are full.
+                Err(Error::ObjectNotFound(_)) if !context.is_leading() || !context.is_filled() => {}
                 Err(Error::ObjectNotFound(reference)) => {
                     let database = database_ref(&reference.name, reference.namespace.as_deref().unwrap_or_default());
                     if let Err(failure) = detached::look_after(&database, &context).await {
@@ -359,8 +365,9 @@ pub async fn run(
         let (mut leading, at_once) = (leading.clone(), *leading.borrow());
         if leading.wait_for(|leading| *leading).await.is_ok() {
             context.metrics.leads();
-            // What has come by until now was left to the leader, where there was one.
-            for database in stores.everything().into_iter().filter(|_| !at_once) {
+            // What has come by until now was left to the leader, where there was one; what is without a database, always.
+            let was_left = |database: &_| !at_once || stores.databases.get(database).is_none();
+            for database in stores.everything().into_iter().filter(was_left) {
                 // Nobody listens any more only when the operator is stopping.
                 let _ = wake.send(database);
             }

@@ -178,6 +178,39 @@ async fn a_secret_that_changed_twice_leads_where_it_says_last() -> Result<()> {
     give_back(database).await
 }
 
+/// Many databases that do not exist, of which the operator hears before it has read all lists.
+#[tokio::test]
+async fn resources_without_a_database_do_not_keep_a_late_list_from_being_read() -> Result<()> {
+    const HYPERTABLES: &str = "hypertables";
+    let database = take_database().await?;
+    let plant = plant(&database).await?;
+    let lost: Vec<_> = (0..8).map(|n| format!("lost{n}")).collect();
+    for name in &lost {
+        let mut spec = workload::hypertable(&plant.namespace, name);
+        spec["databaseRef"]["name"] = name.as_str().into();
+        plant.apply(HYPERTABLES, name, &spec).await?;
+    }
+    plant.operator.kill();
+    plant.api_proxy.delay(POLICIES, Duration::from_secs(1));
+    plant.start()?;
+    let says = async || {
+        for name in &lost {
+            if plant.get(HYPERTABLES, name).await?["status"]["conditions"][0]["reason"] != "DatabaseNotFound" {
+                return Ok(None);
+            }
+        }
+        Ok::<_, Error>(Some(()))
+    };
+    let told = eventually("all say that their database does not exist", says).await;
+    assert!(told.is_ok(), "{told:?}; the log:\n{}", plant.end_of_log());
+    plant.passes(0).await?;
+    for name in &lost {
+        plant.delete(HYPERTABLES, name).await?;
+    }
+    plant.end().await?;
+    give_back(database).await
+}
+
 /// A pass that is due while a list is still under way waits for it, and must hear of its end.
 #[tokio::test]
 async fn a_list_that_comes_late_does_not_keep_its_databases_from_being_looked_after() -> Result<()> {
