@@ -123,8 +123,36 @@ fn key<K: Resource<DynamicType = ()>>(resource: &K) -> DatabaseKey {
     (resource.meta().namespace.clone().unwrap_or_default(), resource.name_any())
 }
 
+/// The letters of a name in the database that Kubernetes takes (RFC 1123): `metric_hist` becomes `metric-hist`. Empty where it
+/// takes none of them.
+pub fn conform(text: &str) -> String {
+    let mapped: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .collect();
+    mapped.trim_matches('-').to_owned()
+}
+
+/// The name of a resource about something of this name, where nobody has named one.
+pub fn resource_name(text: &str) -> String {
+    let name = conform(text);
+    if name.is_empty() { "unnamed".to_owned() } else { name }
+}
+
 /// The database that a resource refers to.
 pub fn database_of<K: Resource<DynamicType = ()>>(reference: &DatabaseRef, resource: &K) -> DatabaseKey {
     let own = || resource.meta().namespace.clone().unwrap_or_default();
     (reference.namespace.clone().unwrap_or_else(own), reference.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tables_become_names_of_resources() {
+        let names = ["metric_hist", "Fault Event", "_x_", "é"].map(resource_name);
+        assert_eq!(names, ["metric-hist", "fault-event", "x", "unnamed"]);
+    }
 }

@@ -208,6 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn every_pattern_of_the_definitions_can_be_applied() {
+        fn patterns(schema: &JSONSchemaProps) -> Vec<String> {
+            let fields = schema.properties.iter().flat_map(BTreeMap::values);
+            let items = match &schema.items {
+                Some(JSONSchemaPropsOrArray::Schema(items)) => Some(&**items),
+                _ => None,
+            };
+            let inner = fields.chain(items).flat_map(patterns);
+            schema.pattern.clone().into_iter().chain(inner).collect()
+        }
+        let all: Vec<_> = SCHEMAS.values().flat_map(|schema| patterns(&schema.props)).collect();
+        assert!(!all.is_empty());
+        for pattern in all {
+            assert!(Regex::new(&pattern).is_ok(), "{pattern}");
+        }
+    }
+
+    #[test]
     fn what_the_server_takes_has_no_violations() {
         assert_eq!(said("Hypertable", &hypertable(&json!({"chunkInterval": "1 day"})), None), Vec::<String>::new());
         assert_eq!(said("Hypertable", &hypertable(&json!({"chunkInterval": 1000})), None), Vec::<String>::new());

@@ -4,12 +4,15 @@ use kube::core::Resource;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::{
-    CompressionPolicy, Hypertable, RetentionPolicy,
-    compression_policy::{CompressionPolicySpec, OrderBy},
-    hypertable::HypertableSpec,
-    retention_policy::RetentionPolicySpec,
-    types::{DatabaseRef, PolicyDeletion, Relation, Schedule, Span, SpanText, SqlName, TargetKind, TargetRef},
+use crate::{
+    api::{
+        CompressionPolicy, Hypertable, RetentionPolicy,
+        compression_policy::{CompressionPolicySpec, OrderBy},
+        hypertable::HypertableSpec,
+        retention_policy::RetentionPolicySpec,
+        types::{DatabaseRef, PolicyDeletion, Relation, Schedule, Span, SpanText, SqlName, TargetKind, TargetRef},
+    },
+    resources::resource_name,
 };
 
 /// What to do.
@@ -63,14 +66,6 @@ fn prune(value: &mut Value) {
             Value::Bool(true) | Value::Number(_) => true,
         });
     }
-}
-
-/// A name for the resource of a relation, as Kubernetes takes it (RFC 1123): `metric-hist`.
-pub fn resource_name(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let name: String = name.chars().map(plain).collect();
-    let name = name.trim_matches('-');
-    if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() }
 }
 
 fn target(kind: TargetKind, relation: &Relation) -> TargetRef {
@@ -146,12 +141,6 @@ fn text(span: Span) -> SpanText {
 mod tests {
     use super::*;
     use crate::api::types::Interval;
-
-    #[test]
-    fn names_are_what_kubernetes_takes() {
-        let names = ["metric_hist", "Fault Event", "_x_", "é"].map(resource_name);
-        assert_eq!(names, ["metric-hist", "fault-event", "x", "unnamed"]);
-    }
 
     #[test]
     fn resources_are_written_without_what_is_so_by_default() {

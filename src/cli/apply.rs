@@ -36,6 +36,7 @@ use crate::{
         monitoring_schema::{self, Decision},
         step::{Action, Hazard, Step},
     },
+    sql::quote_ident,
 };
 
 /// Options of `apply`.
@@ -331,12 +332,17 @@ fn steps_text(count: usize) -> String {
 
 fn lack(lack: &Lack) -> String {
     let Lack { schema, relation, owner } = lack;
+    let quoted = |name: &str| name.parse().map_or_else(|_| name.to_owned(), |name| quote_ident(&name));
     match relation {
         Some(relation) => format!(
-            "{schema}.{relation} belongs to {owner}, and only its owner may change it: connect as {owner}, or GRANT {owner} to the role"
+            "{schema}.{relation} belongs to {owner}, and only its owner may change it: connect as {owner}, or GRANT {} to the role",
+            quoted(owner)
         ),
         None => {
-            format!("it may not create in schema {schema}, which belongs to {owner}: GRANT CREATE ON SCHEMA {schema}")
+            format!(
+                "it may not create in schema {schema}, which belongs to {owner}: GRANT CREATE ON SCHEMA {}",
+                quoted(schema)
+            )
         }
     }
 }

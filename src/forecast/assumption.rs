@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     api::types::{Interval, Relation, Span},
-    recommend::patch::resource_name,
+    resources::resource_name,
 };
 
 /// One change to one table, or to all.

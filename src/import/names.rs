@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
-use crate::api::types::Relation;
+use crate::{api::types::Relation, resources};
 
 /// Bytes of the digest that tells names apart that look alike to Kubernetes.
 const SHORT_DIGEST: usize = 4;
@@ -19,12 +19,7 @@ struct Conform {
 /// `metric_hist` becomes `metric-hist`. Whatever else Kubernetes does not take is lost: capitals, other characters, dashes
 /// at the ends; a dash too, because an underscore becomes one.
 fn conform(text: &str) -> Conform {
-    let mapped: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
-        .collect();
-    let name = mapped.trim_matches('-').to_owned();
+    let name = resources::conform(text);
     let plain = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     Conform { whole: plain && name.len() == text.len(), name }
 }

@@ -20,6 +20,7 @@ pub mod project;
 mod rebuild;
 mod retention;
 pub mod step;
+pub mod unclaimed;
 
 use std::{
     borrow::Cow,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{Field, Report, Table};
 use crate::{
     api::{GROUP, types::TargetKind},
-    resources::Resources,
+    resources::{Resources, resource_name},
 };
 
 /// The resources that a patch is for, as far as their names matter.
@@ -58,14 +58,6 @@ impl Name {
     fn of<K: ResourceExt>(resource: &K) -> Self {
         Self { name: resource.name_any(), namespace: resource.namespace().filter(|namespace| !namespace.is_empty()) }
     }
-}
-
-/// The name that a resource has for a table where no file names one: its own, in the letters that Kubernetes takes.
-pub fn resource_name(table: &str) -> String {
-    let letters: String =
-        table.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    let name = letters.trim_matches('-');
-    if name.is_empty() { "table".to_owned() } else { name.to_owned() }
 }
 
 /// One document of the patch.

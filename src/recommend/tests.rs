@@ -424,12 +424,3 @@ fn a_patch_names_the_resources_of_the_files() {
     assert_eq!(unnamed[0].document.pointer("/metadata/namespace"), Some(&serde_json::json!("factory")));
     assert!(unnamed.iter().all(|patch| patch.comment.is_some()));
 }
-
-#[test]
-fn names_of_tables_become_names_of_resources() {
-    for (table, resource) in
-        [("metric_hist", "metric-hist"), ("Sensor Data", "sensor-data"), ("_x_", "x"), ("ä", "table")]
-    {
-        assert_eq!(patch::resource_name(table), resource);
-    }
-}

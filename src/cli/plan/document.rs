@@ -155,14 +155,23 @@ impl Database {
         places: &BTreeMap<(String, String, String), Place>,
     ) -> Self {
         let (namespace, name) = subject.key.clone();
-        let of = |(id, verdict): (&ClaimId, &Verdict)| resource(&namespace, id, verdict, server, desired, plan, places);
-        let mut resources: Vec<_> = plan.verdicts.iter().filter_map(of).collect();
-        let order = |resource: &Resource| {
-            plan.steps.iter().position(|step| {
-                step.claim.resource.name == resource.name && step.claim.resource.kind.as_str() == resource.kind
-            })
+        let mut steps: BTreeMap<&ClaimId, (usize, Vec<&Step>)> = BTreeMap::new();
+        for (i, step) in plan.steps.iter().enumerate() {
+            steps.entry(&step.claim).or_insert_with(|| (i, Vec::new())).1.push(step);
+        }
+        let claims: BTreeMap<&ClaimId, &Intent> =
+            desired.claims.iter().map(|claim| (&claim.id, &claim.intent)).collect();
+        let mut verdicts: Vec<_> = plan.verdicts.iter().collect();
+        verdicts.sort_by_key(|(id, _)| steps.get(id).map_or(usize::MAX, |(first, _)| *first));
+        let of = |(id, verdict): (&ClaimId, &Verdict)| {
+            let about = About {
+                intent: claims.get(id).copied(),
+                steps: steps.get(id).map_or(&[], |(_, steps)| steps.as_slice()),
+                warnings: plan.warnings.get(id).map_or(&[], Vec::as_slice),
+            };
+            resource(&namespace, id, verdict, &about, server, places)
         };
-        resources.sort_by_key(|resource| order(resource).unwrap_or(usize::MAX));
+        let resources: Vec<_> = verdicts.into_iter().filter_map(of).collect();
         let mut summary = Summary::default();
         for resource in &resources {
             match resource.state {
@@ -220,16 +229,21 @@ impl Resource {
     }
 }
 
+/// What a plan holds about one claim, beside its verdict.
+struct About<'a> {
+    intent: Option<&'a Intent>,
+    steps: &'a [&'a Step],
+    warnings: &'a [String],
+}
+
 fn resource(
     home: &str,
     id: &ClaimId,
     verdict: &Verdict,
+    about: &About<'_>,
     server: &Server,
-    desired: &Desired,
-    plan: &Plan,
     places: &BTreeMap<(String, String, String), Place>,
 ) -> Option<Resource> {
-    let steps = || plan.steps.iter().filter(|step| step.claim == *id);
     let summary = summarize(home, id, verdict, None, &[]);
     let held: Option<&HeldPlan> = match verdict {
         Verdict::NeedsApproval(held) | Verdict::Drifted(held) => Some(held),
@@ -249,7 +263,7 @@ fn resource(
     let change = |step: &Step| extension.map(|extension| change(step, extension));
     let steps: Vec<_> = match held {
         Some(held) => held.steps.iter().filter_map(change).collect(),
-        None => steps().filter_map(change).collect(),
+        None => about.steps.iter().copied().filter_map(change).collect(),
     };
     let message = match state {
         State::Waiting | State::Blocked | State::Overridden => summary.as_ref().map(|summary| summary.message.clone()),
@@ -261,7 +275,6 @@ fn resource(
     let namespace = id.resource.namespace.clone().unwrap_or_else(|| home.to_owned());
     let kind = id.resource.kind.as_str();
     let place = places.get(&(kind.to_owned(), namespace.clone(), id.resource.name.clone()));
-    let claim = desired.claims.iter().find(|claim| claim.id == *id);
     let reason = match state {
         State::Pending => Reason::Applied,
         _ => summary.map_or(Reason::InSync, |summary| summary.reason),
@@ -271,14 +284,14 @@ fn resource(
         name: id.resource.name.clone(),
         namespace,
         target: id.target.as_ref().map(|target| format!("{}/{}", target.kind.as_str(), target.name)),
-        object: claim.and_then(|claim| object(&claim.intent)),
+        object: about.intent.and_then(object),
         source: place.map(ToString::to_string),
         state,
         reason: reason.as_str(),
         message,
         digest: held.filter(|_| state == State::NeedsApproval).map(|held| held.digest.0.clone()),
         hazards: held.map_or_else(Vec::new, |held| held.hazards.clone()),
-        warnings: plan.warnings.get(id).cloned().unwrap_or_default(),
+        warnings: about.warnings.to_vec(),
         steps,
     })
 }

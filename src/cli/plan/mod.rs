@@ -13,12 +13,14 @@ use super::{
     workspace::{self, Subject, Workspace},
 };
 use crate::{
-    api::types::Relation,
-    catalog::{Answers, Catalog, PolicyKind},
+    catalog::{Answers, Catalog},
     db::Session,
-    desired::{self, ClaimId, Desired, Intent, Kind, PlanDigest, Target},
+    desired::{self, Desired, PlanDigest},
     error::Failure,
-    plan::step::Plan,
+    plan::{
+        step::Plan,
+        unclaimed::{Unclaimed, unclaimed},
+    },
 };
 use document::{Database, Document};
 
@@ -60,7 +62,9 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
         let session = connection::connect(&subject.endpoint).await?;
         session.allow_temporary_objects().await?;
         let Planned { desired, catalog, plan } = look(&session, subject, &[], &mut Answers::new()).await?;
-        notes.extend(unclaimed(&desired, &catalog));
+        notes.extend(unclaimed(&desired, &catalog).into_iter().map(|Unclaimed { relation, kind, job_id }| {
+            format!("{relation} has a {kind} (job {job_id}) that no manifest names; it stays as it is")
+        }));
         databases.push(Database::new(subject, &catalog.server, &desired, &plan, &places));
     }
     let differs = databases.iter().any(|database| !database.is_in_sync());
@@ -73,43 +77,6 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
     };
     output::print(&printed)?;
     Ok(if differs { Outcome::Differs } else { Outcome::Clean })
-}
-
-/// The policies on what the manifests speak of that none of them names: left behind, or somebody else's. Absence drops
-/// nothing, so that has to be said.
-fn unclaimed(desired: &Desired, catalog: &Catalog) -> Vec<String> {
-    let targets = || {
-        desired.claims.iter().filter_map(|claim| match &claim.intent {
-            Intent::Ensure(target) => Some(target),
-            Intent::Release(_) => None,
-        })
-    };
-    let is_claimed = |kind: PolicyKind, relation: &Relation| {
-        let claimed = |claim: &ClaimId| match kind {
-            PolicyKind::Compression => claim.resource.kind == Kind::CompressionPolicy,
-            _ => claim.resource.kind == Kind::RetentionPolicy,
-        };
-        // A resource that cannot be carried out names its policy all the same.
-        targets().any(|target| target.job() == Some((kind, relation))) || desired.rejected.keys().any(claimed)
-    };
-    let mut notes = Vec::new();
-    for target in targets() {
-        let relation = match target {
-            Target::Hypertable(target) => &target.relation,
-            Target::Aggregate(target) => &target.relation,
-            Target::Compression(_) | Target::Retention(_) => continue,
-        };
-        let Some(host) = catalog.host(relation) else { continue };
-        for kind in [PolicyKind::Compression, PolicyKind::Retention] {
-            if let Some(job) = catalog.job(kind, host.id).filter(|_| !is_claimed(kind, relation)) {
-                notes.push(format!(
-                    "{relation} has a {kind} (job {}) that no manifest names; it stays as it is",
-                    job.id
-                ));
-            }
-        }
-    }
-    notes
 }
 
 /// What was seen in a database, and what follows from it.

@@ -22,10 +22,7 @@ use timescaledb_policy_operator::{
     desired::{ClaimId, Desired, Kind, Rejection, ResourceId, Rules},
     error::{Class, Failure},
     metrics::Metrics,
-    plan::{
-        Inputs, plan,
-        step::{HeldPlan, Plan, Step, Verdict},
-    },
+    plan::step::{HeldPlan, Plan, Step, Verdict},
 };
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, types::FromSql};
@@ -258,16 +255,7 @@ impl Database {
         catalog: &Catalog,
         answers: &mut Answers,
     ) -> Result<Plan> {
-        let running = BTreeMap::new();
-        answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
-        for _ in 0..7 {
-            let plan = plan(Inputs { desired, rules, catalog, answers, running: &running });
-            let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
-                return Ok(plan);
-            };
-            self.session.ask(&plan.questions, extension, answers).await?;
-        }
-        Err("the planner goes on asking".into())
+        Ok(self.session.plan(desired, rules, catalog, answers, &BTreeMap::new()).await?)
     }
 
     // ---- the live database
