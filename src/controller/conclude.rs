@@ -134,13 +134,13 @@ impl Pass<'_> {
     }
 
     fn in_use(&self) -> Summary {
-        let holders: Vec<_> = self.holders().map(|(id, _)| id.to_string()).collect();
+        let users: Vec<_> = self.users().iter().map(ToString::to_string).collect();
         let message = format!(
             "still in use by {} resource{} whose deletion undoes something in the database ({}{}); delete them, or set spec.deletionPolicy: Orphan to let go of them as they are",
-            holders.len(),
-            if holders.len() == 1 { "" } else { "s" },
-            holders.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
-            if holders.len() > 5 { ", …" } else { "" },
+            users.len(),
+            if users.len() == 1 { "" } else { "s" },
+            users.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
+            if users.len() > 5 { ", …" } else { "" },
         );
         Summary::new(Reason::InUse, message)
     }

@@ -73,8 +73,15 @@ impl Pass<'_> {
         (self.namespace.clone(), self.database.meta().name.clone().unwrap_or_default())
     }
 
-    /// The resources whose deletion undoes something in the database.
+    /// The attached resources whose deletion undoes something in the database.
     pub(super) fn holders(&self) -> impl Iterator<Item = (&ResourceId, &Member)> {
         self.members.iter().filter(|(_, member)| member.has_finalizer())
+    }
+
+    /// All resources whose deletion undoes something in the database.
+    pub(super) fn users(&self) -> BTreeSet<ResourceId> {
+        let mut users = self.context.stores.bereft(&self.key());
+        users.extend(self.holders().map(|(id, _)| id.clone()));
+        users
     }
 }

@@ -99,7 +99,7 @@ impl Pass<'_> {
         self.take_reading();
         // 1 collect
         let desired = self.collect(attached);
-        if self.is_deleting() && (self.holders().next().is_none() || self.orphans()) {
+        if self.is_deleting() && (self.orphans() || self.users().is_empty()) {
             return self.release_all("the TimescaleDatabase is being deleted").await;
         }
         // 2 connect

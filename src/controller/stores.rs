@@ -26,12 +26,13 @@ use super::{
 };
 use crate::{
     api::{
-        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
+        APPROVE_ANNOTATION, CompressionPolicy, ContinuousAggregate, FINALIZER, Hypertable, RetentionPolicy,
+        TimescaleDatabase,
         status::TargetStatus,
         timescale_database::From,
         types::{DatabaseRef, TargetKind, TargetSelector},
     },
-    desired::{Attached, Kind, PolicyTarget, TargetId, Targeting},
+    desired::{Attached, Kind, PolicyTarget, ResourceId, TargetId, Targeting},
     error::chain,
     monitoring::DatabaseKey,
     resources,
@@ -128,17 +129,39 @@ impl Stores {
             (None, None) => Vec::new(),
         };
         if policy.meta().deletion_timestamp.is_some() {
-            let mut recorded: Objects =
-                policy.recorded().into_iter().map(|(id, object)| (id, object.clone())).collect();
-            // A status lists only so many.
-            if let Some((before, gone)) = self.fleet.targets(&key_of(policy)) {
-                recorded.extend(before.into_iter().chain(gone));
-            }
             let resolved: BTreeSet<_> = targets.iter().map(PolicyTarget::id).collect();
-            let gone = recorded.into_iter().filter(|(id, _)| !resolved.contains(id) && !self.is_there(id, &namespace));
+            let gone = self.gone(policy).filter(|(id, _)| !resolved.contains(id));
             targets.extend(gone.map(|(id, object)| PolicyTarget::Recorded(id, object)));
         }
         targets
+    }
+
+    /// The targets of before whose resources are gone, or are being deleted.
+    fn gone<P: Policy>(&self, policy: &P) -> impl Iterator<Item = (TargetId, TargetStatus)> {
+        let namespace = policy.namespace().unwrap_or_default();
+        let mut recorded: Objects = policy.recorded().into_iter().map(|(id, object)| (id, object.clone())).collect();
+        // A status lists only so many.
+        if let Some((before, gone)) = self.fleet.targets(&key_of(policy)) {
+            recorded.extend(before.into_iter().chain(gone));
+        }
+        recorded.into_iter().filter(move |(id, _)| !self.is_there(id, &namespace))
+    }
+
+    /// Policies that hold our finalizer for an object in this database whose resource is gone. Not attached to the database
+    /// any more, they are again once they are deleted, for what that undoes.
+    pub fn bereft(&self, (namespace, name): &DatabaseKey) -> BTreeSet<ResourceId> {
+        fn of<P: Policy>(stores: &Stores, store: &Store<P>, namespace: &str, name: &str) -> Vec<ResourceId> {
+            let holding = store.state_filter(|policy| policy.finalizers().iter().any(|f| f == FINALIZER));
+            let held_here = holding.into_iter().filter_map(|policy| {
+                let own = policy.namespace().unwrap_or_default();
+                let mut databases = stores.gone(&*policy).map(|(_, object)| recorded_database(&object, &own));
+                let is_here = databases.any(|database| database.0 == namespace && database.1 == name);
+                is_here.then(|| ResourceId::seen_from(namespace, P::KIND, &own, &policy.name_any()))
+            });
+            held_here.collect()
+        }
+        let compression = of(self, &self.compression, namespace, name);
+        compression.into_iter().chain(of(self, &self.retention, namespace, name)).collect()
     }
 
     /// The resource that a policy in this namespace means exists, and is not being deleted.

@@ -108,6 +108,7 @@ async fn a_released_policy_that_somebody_else_holds_back_is_left_in_peace() -> R
     stage.kubectl("delete retentionpolicy readings --wait=false").await?;
     stage.until("retentionpolicy/readings", "released", |found| !has_finalizer(found)).await?;
     assert_eq!(database.policies("retention").await?, 0);
+    stage.sizes_told().await?;
     let before = stage.operator()?.passes(1).await?;
     let after = stage.operator()?.passes(3).await?;
     assert_eq!(after.sum("api_writes_total", ""), before.sum("api_writes_total", ""));
@@ -182,6 +183,27 @@ async fn a_database_in_use_stays_and_names_its_users_until_they_are_gone() -> Re
     stage.gone("timescaledatabase/plant").await?;
     assert_eq!(database.policies("retention").await?, 0);
     assert!(stage.says("hypertable/readings", "DatabaseNotFound").await?.contains("plant"));
+    stage.end().await?;
+    database.end().await
+}
+
+/// A folder is deleted in any order: between its hypertable and itself a policy leads nowhere.
+#[tokio::test]
+async fn a_database_waits_for_a_policy_whose_target_went_first() -> Result<()> {
+    let stage = Stage::shared("delete-bereft").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let retention = manifests::retention("readings", "dropAfter: 1 year");
+    stage.manage(&database, &[readings(), retention.clone()]).await?;
+
+    stage.delete(&[readings()]).await?;
+    stage.says("retentionpolicy/readings", "TargetNotFound").await?;
+    stage.kubectl("delete timescaledatabase plant --wait=false").await?;
+    let message = stage.says("timescaledatabase/plant", "InUse").await?;
+    assert!(message.contains("RetentionPolicy/readings"), "{message}");
+    stage.delete(&[retention]).await?;
+    stage.gone("timescaledatabase/plant").await?;
+    assert_eq!(database.policies("retention").await?, 0);
     stage.end().await?;
     database.end().await
 }
