@@ -40,12 +40,7 @@ async fn at_rest(stage: &Stage, database: &Database, tables: std::ops::Range<usi
     let tables: Vec<_> = tables.map(|n| format!("readings{n}")).collect();
     database.run(&tables.iter().map(|table| manifests::table(table)).collect::<String>()).await?;
     stage.manage(database, &tables.iter().flat_map(of_table).collect::<Vec<_>>()).await?;
-    // The first reading of sizes is told in a status, once.
-    for table in &tables {
-        stage.until(&format!("hypertable/{table}"), "its size", |found| found["status"]["size"].is_string()).await?;
-        let aggregate = format!("continuousaggregate/hourly-{table}");
-        stage.until(&aggregate, "its health", |found| found["status"]["health"].is_object()).await?;
-    }
+    stage.sizes_told().await?;
     let before = Counts::from(&stage.operator()?.passes(2).await?);
     let versions = stage.versions().await?;
     let metrics = stage.operator()?.passes(5).await?;

@@ -78,6 +78,7 @@ async fn one_policy_keeps_the_tables_of_two_databases() -> Result<()> {
     assert_eq!(row.split_whitespace().take(2).collect::<Vec<_>>(), ["fleet", "2"], "{row}");
 
     // Nothing is written while nothing changes, nor by an operator that starts anew.
+    stage.sizes_told().await?;
     stage.operator()?.passes(2).await?;
     let versions = stage.versions().await?;
     let before = stage.operator()?.metrics().await?;
@@ -155,6 +156,7 @@ async fn sixty_targets_are_counted_and_fifty_listed_and_all_released() -> Result
         assert_eq!(targets(&found).len(), 50);
         assert_eq!(stage.events(object, "Applied").await?.len(), TABLES);
     }
+    stage.sizes_told().await?;
     stage.operator()?.passes(1).await?;
     let (versions, before) = (stage.versions().await?, stage.operator()?.metrics().await?);
     let after = stage.operator()?.passes(3).await?;
@@ -190,6 +192,7 @@ async fn a_target_whose_resource_is_deleted_is_remembered_and_released_in_the_en
     assert_eq!(database.policies("retention").await?, 2, "absence drops nothing");
 
     // Not only in the operator's memory; and the last one may go as well.
+    stage.sizes_told().await?;
     assert!(stage.take_operator()?.terminate().await?.success());
     stage.start_operator().await?;
     let metrics = stage.operator()?.passes(3).await?;

@@ -76,6 +76,7 @@ async fn a_leader_that_is_told_to_stop_hands_the_lease_over_at_once() -> Result<
     let database = Database::start().await?;
     database.run(&manifests::table("readings")).await?;
     stage.manage(&database, &[manifests::hypertable("readings", "chunkInterval: 1 day")]).await?;
+    stage.sizes_told().await?;
     let versions = stage.versions().await?;
 
     // As a rolling update goes: nothing is done twice and nothing is said anew.

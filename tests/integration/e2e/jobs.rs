@@ -71,6 +71,7 @@ async fn what_the_scheduler_says_of_a_job_is_in_the_status_and_beside_it_in_the_
     assert!(row.contains(&format!("false {id} False True InSync")), "{row}");
 
     // Known, it costs neither a query nor a write.
+    stage.sizes_told().await?;
     let before = stage.operator()?.passes(2).await?;
     let after = stage.operator()?.passes(5).await?;
     assert_eq!(after.sum("api_writes_total", ""), before.sum("api_writes_total", ""));

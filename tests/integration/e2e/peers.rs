@@ -166,6 +166,7 @@ async fn a_status_that_somebody_else_writes_is_put_right_once_and_not_fought_ove
     let database = Database::start().await?;
     database.run(&manifests::table("readings")).await?;
     stage.manage(&database, &[readings(), retention()]).await?;
+    stage.sizes_told().await?;
     stage.operator()?.passes(2).await?;
     let good = stage.get("retentionpolicy/readings").await?["status"].take();
     let before = stage.operator()?.metrics().await?;

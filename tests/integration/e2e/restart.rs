@@ -33,6 +33,7 @@ async fn a_restart_with_nothing_changed_writes_nothing() -> Result<()> {
             ],
         )
         .await?;
+    stage.sizes_told().await?;
     let status = stage.take_operator()?.terminate().await?;
     assert!(status.success(), "{status}");
 

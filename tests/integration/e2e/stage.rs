@@ -335,6 +335,17 @@ impl Stage {
         Ok(condition(&found.await?, "Ready")["message"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Waits until every hypertable and aggregate says how large it is: the sizes may come a pass after `Ready`, and are the
+    /// last thing that a resource says while nothing changes.
+    pub async fn sizes_told(&self) -> Result<()> {
+        let is_told = |object: &Value| match object["kind"].as_str() {
+            Some("Hypertable") => object["status"]["size"].is_string(),
+            Some("ContinuousAggregate") => object["status"]["health"].is_object(),
+            _ => true,
+        };
+        eventually("sizes", async || Ok(self.objects().await?.iter().all(is_told).then_some(()))).await
+    }
+
     /// Waits until the object is gone.
     pub async fn gone(&self, object: &str) -> Result<()> {
         eventually(&format!("{object} is gone"), async || Ok(self.find(object).await?.is_none().then_some(()))).await
