@@ -267,7 +267,13 @@ proptest! {
     #[test]
     fn a_little_more_or_less_ingest_changes_nothing(made in prop::collection::vec(made(), 1..4), gib in 1..256_i64, factor in 0.93..1.07_f64) {
         let mut before = world(&made);
-        before.follow(&before.recommend(gib * GIB));
+        let first = before.recommend(gib * GIB);
+        // One that is near enough is left as it is, and a little more or less may be too much for it.
+        let is_left = |(index, m): (usize, &Made)| {
+            advised(&first, index).is_none() && (m.interval - interval::step_below(rule(&first, index))).abs() >= 1.0
+        };
+        prop_assume!(!made.iter().enumerate().any(is_left));
+        before.follow(&first);
         let noisy: Vec<_> = made.iter().map(|m| Made { rate: m.rate * factor, noise: 0.1, ..m.clone() }).collect();
         let mut after = world(&noisy);
         after.catalog = before.catalog;
