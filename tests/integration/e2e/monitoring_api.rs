@@ -349,7 +349,9 @@ async fn every_answer_is_what_the_description_says_and_holds_no_secret() -> Resu
     assert_eq!(nowhere["items"][0]["failure"]["reason"], "DatabaseUnreachable");
     assert_eq!(nowhere["items"][0]["connections"], json!({"open": 0, "max": 3}));
     let plant = admin.get(&format!("{}?database=described/plant", ADMIN[0])).await?.good()?;
-    assert_eq!(plant["items"][0]["connections"], json!({"open": 1, "max": 3}));
+    // Sizes are read every second, on a second connection.
+    let connections = &plant["items"][0]["connections"];
+    assert!([1, 2].map(|open| json!({"open": open, "max": 3})).contains(connections), "{connections}");
     stage.end().await?;
     database.end().await
 }
