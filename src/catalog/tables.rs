@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map},
     ops::{Deref, DerefMut},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,15 @@ impl Catalogued for Aggregate {
     }
 }
 
-/// Hypertables or aggregates by their names, found by their ids and sources too.
+/// Hypertables or aggregates by their names, found by their ids and sources too. A clone shares them until one of both is
+/// changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<Relation, T>", into = "BTreeMap<Relation, T>")]
 #[serde(bound(serialize = "T: Clone + Serialize", deserialize = "T: Deserialize<'de>"))]
-pub struct Tables<T> {
+pub struct Tables<T>(Arc<Indexed<T>>);
+
+#[derive(Clone, Debug)]
+struct Indexed<T> {
     all: BTreeMap<Relation, T>,
     /// Made when it is asked for, and again after a change.
     index: OnceLock<Index>,
@@ -64,23 +68,33 @@ impl Index {
     }
 }
 
-impl<T: Catalogued> Tables<T> {
+impl<T: Catalogued + Clone> Tables<T> {
     /// Adds one, in place of another of its name.
     pub fn insert(&mut self, relation: Relation, table: T) -> Option<T> {
-        if self.all.contains_key(&relation) {
-            self.index.take();
+        let Indexed { all, index } = Arc::make_mut(&mut self.0);
+        if all.contains_key(&relation) {
+            index.take();
         }
-        if let Some(index) = self.index.get_mut() {
+        if let Some(index) = index.get_mut() {
             index.add(&relation, &table);
         }
-        self.all.insert(relation, table)
+        all.insert(relation, table)
     }
 
     /// One, to be changed in all but its id and its source.
     pub fn get_mut(&mut self, relation: &Relation) -> Option<&mut T> {
-        self.all.get_mut(relation)
+        Arc::make_mut(&mut self.0).all.get_mut(relation)
     }
+}
 
+impl<T> Tables<T> {
+    /// These are the very same, not only equal: none of both was changed since one was cloned from the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T: Catalogued> Tables<T> {
     /// The name of the one with this id.
     pub fn name_of(&self, id: i32) -> Option<&Relation> {
         self.index().names.get(&id)
@@ -89,13 +103,13 @@ impl<T: Catalogued> Tables<T> {
     /// Those that read the hypertable with this id, by name.
     pub fn readers(&self, source_id: i32) -> impl Iterator<Item = (&Relation, &T)> {
         let readers = self.index().readers.get(&source_id).into_iter().flatten();
-        readers.filter_map(|relation| self.all.get_key_value(relation))
+        readers.filter_map(|relation| self.get_key_value(relation))
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| {
+        self.0.index.get_or_init(|| {
             let mut index = Index::default();
-            for (relation, table) in &self.all {
+            for (relation, table) in &self.0.all {
                 index.add(relation, table);
             }
             index
@@ -113,20 +127,21 @@ impl<T> Deref for Tables<T> {
     type Target = BTreeMap<Relation, T>;
 
     fn deref(&self) -> &Self::Target {
-        &self.all
+        &self.0.all
     }
 }
 
-impl<T> DerefMut for Tables<T> {
+impl<T: Clone> DerefMut for Tables<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.index.take();
-        &mut self.all
+        let Indexed { all, index } = Arc::make_mut(&mut self.0);
+        index.take();
+        all
     }
 }
 
 impl<T: PartialEq> PartialEq for Tables<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all
+        self.is_same(other) || self.0.all == other.0.all
     }
 }
 
@@ -138,13 +153,13 @@ impl<T> FromIterator<(Relation, T)> for Tables<T> {
 
 impl<T> From<BTreeMap<Relation, T>> for Tables<T> {
     fn from(all: BTreeMap<Relation, T>) -> Self {
-        Self { all, index: OnceLock::new() }
+        Self(Arc::new(Indexed { all, index: OnceLock::new() }))
     }
 }
 
-impl<T> From<Tables<T>> for BTreeMap<Relation, T> {
+impl<T: Clone> From<Tables<T>> for BTreeMap<Relation, T> {
     fn from(tables: Tables<T>) -> Self {
-        tables.all
+        Arc::unwrap_or_clone(tables.0).all
     }
 }
 
@@ -153,14 +168,17 @@ impl<'a, T> IntoIterator for &'a Tables<T> {
     type IntoIter = btree_map::Iter<'a, Relation, T>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.all.iter()
+        self.0.all.iter()
     }
 }
 
-/// Policy jobs in the order of their ids, found by their hypertables too.
+/// Policy jobs in the order of their ids, found by their hypertables too. A clone shares them until one of both is changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Job>", into = "Vec<Job>")]
-pub struct Jobs {
+pub struct Jobs(Arc<IndexedJobs>);
+
+#[derive(Clone, Debug, Default)]
+struct IndexedJobs {
     all: Vec<Job>,
     /// Positions by hypertable. Made when it is asked for, and again after a change.
     of: OnceLock<HashMap<i32, Vec<usize>>>,
@@ -169,27 +187,33 @@ pub struct Jobs {
 impl Jobs {
     /// Those on the hypertable with this id.
     pub fn of(&self, hypertable_id: i32) -> impl Iterator<Item = &Job> {
-        let index = self.of.get_or_init(|| {
+        let index = self.0.of.get_or_init(|| {
             let mut index: HashMap<i32, Vec<usize>> = HashMap::new();
-            for (position, job) in self.all.iter().enumerate() {
+            for (position, job) in self.iter().enumerate() {
                 index.entry(job.hypertable_id).or_default().push(position);
             }
             index
         });
-        index.get(&hypertable_id).into_iter().flatten().map(|position| &self.all[*position])
+        index.get(&hypertable_id).into_iter().flatten().map(|position| &self[*position])
     }
 
     /// Adds one behind all others.
     pub fn push(&mut self, job: Job) {
-        if let Some(index) = self.of.get_mut() {
-            index.entry(job.hypertable_id).or_default().push(self.all.len());
+        let IndexedJobs { all, of } = Arc::make_mut(&mut self.0);
+        if let Some(index) = of.get_mut() {
+            index.entry(job.hypertable_id).or_default().push(all.len());
         }
-        self.all.push(job);
+        all.push(job);
     }
 
     /// The one with this id, to be changed in all but its hypertable.
     pub fn with_id(&mut self, id: i32) -> Option<&mut Job> {
-        self.all.iter_mut().find(|job| job.id == id)
+        Arc::make_mut(&mut self.0).all.iter_mut().find(|job| job.id == id)
+    }
+
+    /// These are the very same, not only equal: none of both was changed since one was cloned from the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -197,20 +221,21 @@ impl Deref for Jobs {
     type Target = Vec<Job>;
 
     fn deref(&self) -> &Vec<Job> {
-        &self.all
+        &self.0.all
     }
 }
 
 impl DerefMut for Jobs {
     fn deref_mut(&mut self) -> &mut Vec<Job> {
-        self.of.take();
-        &mut self.all
+        let IndexedJobs { all, of } = Arc::make_mut(&mut self.0);
+        of.take();
+        all
     }
 }
 
 impl PartialEq for Jobs {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all
+        self.is_same(other) || self.0.all == other.0.all
     }
 }
 
@@ -222,13 +247,13 @@ impl FromIterator<Job> for Jobs {
 
 impl From<Vec<Job>> for Jobs {
     fn from(all: Vec<Job>) -> Self {
-        Self { all, of: OnceLock::new() }
+        Self(Arc::new(IndexedJobs { all, of: OnceLock::new() }))
     }
 }
 
 impl From<Jobs> for Vec<Job> {
     fn from(jobs: Jobs) -> Self {
-        jobs.all
+        Arc::unwrap_or_clone(jobs.0).all
     }
 }
 
@@ -237,7 +262,7 @@ impl<'a> IntoIterator for &'a Jobs {
     type IntoIter = std::slice::Iter<'a, Job>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.all.iter()
+        self.iter()
     }
 }
 

@@ -15,8 +15,9 @@ pub mod url;
 
 use std::{fmt, sync::atomic::AtomicBool, time::Duration};
 
+use tokio::sync::Mutex;
 use tokio_postgres::{
-    CancelToken, Client, Row,
+    CancelToken, Client, Row, Statement,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -27,6 +28,7 @@ use crate::{
     metrics::Metrics,
 };
 use credentials::{Endpoint, Origin};
+use observe::Seen;
 
 /// The advisory lock that keeps a second operator (or a CLI `apply`) from interleaving with this one. PostgreSQL counts
 /// advisory locks per database; the number is "tsdbpoli" in ASCII.
@@ -74,6 +76,8 @@ pub struct Session {
     mark: String,
     /// Something was committed that may not be on the disk yet.
     to_be_flushed: AtomicBool,
+    /// What the last observation has read.
+    seen: Mutex<Seen>,
 }
 
 impl fmt::Debug for Session {
@@ -114,7 +118,13 @@ impl Session {
             "SET {MARK} = '{mark}'; SET search_path = pg_catalog, pg_temp; SET IntervalStyle = postgres; SET TimeZone = 'UTC'; SET DateStyle = ISO; SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; SET jit = off; {}",
             set_limits("SET", QUICK)
         );
-        let session = Self { client, metrics: metrics.clone(), mark, to_be_flushed: AtomicBool::new(false) };
+        let session = Self {
+            client,
+            metrics: metrics.clone(),
+            mark,
+            to_be_flushed: AtomicBool::new(false),
+            seen: Mutex::default(),
+        };
         let [running, waiting] = NOTICE_A_GONE_CLIENT;
         let (pinned, running, waiting) =
             futures::join!(session.execute(&pinned), session.execute(running), session.execute(waiting));
@@ -176,6 +186,21 @@ impl Session {
     async fn query(&self, text: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>, Failure> {
         self.metrics.statements.inc();
         self.answered(self.client.query_typed(text, parameters)).await
+    }
+
+    /// Has the server plan a statement, to be asked again and again.
+    async fn prepare(&self, text: &str) -> Result<Statement, Failure> {
+        self.answered(self.client.prepare(text)).await
+    }
+
+    /// A prepared statement with its parameters.
+    async fn query_prepared(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        self.metrics.statements.inc();
+        self.answered(self.client.query(statement, parameters)).await
     }
 
     /// One complete statement, by the extended protocol: the server takes exactly one.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio_postgres::{
-    Row,
+    Row, Statement,
     types::{Json, ToSql, Type},
 };
 
@@ -14,7 +14,7 @@ use crate::{
         status::Reason,
         types::{Relation, SqlName},
     },
-    catalog::{Aggregate, Catalog, Hypertable, Job, Server, statistics::JobError},
+    catalog::{Aggregate, Catalog, Hypertable, Job, Jobs, Server, Tables, statistics::JobError},
     error::{Class, Failure, chain},
 };
 
@@ -23,6 +23,69 @@ const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
 const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
 const JOB_ERRORS: &str = include_str!("../../sql/catalog/job_errors.sql");
 const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
+
+/// The columns of what [`unless_known`] asks: the digest, in the first row alone; then, in all others, which of the queries
+/// a value is of, and the value.
+const DIGEST: usize = 0;
+const PART: usize = 1;
+const VALUE: usize = 2;
+
+/// An answer that the session has had already is not sent again: the server compares its digest. What it is, is asked and
+/// answered anew each time; only the way to the client and the reading there are spared.
+fn unless_known(queries: &[&str], parameter: usize) -> String {
+    let part = |(part, query): (usize, &&str)| format!("SELECT {part}, q.value FROM (\n{query}\n) q (value)");
+    let parts: Vec<_> = queries.iter().enumerate().map(part).collect();
+    format!(
+        "WITH answer (part, value) AS MATERIALIZED (
+            {}
+        ),
+        digest (value) AS (SELECT md5(coalesce(string_agg(part || value::text, ''), '')) FROM answer)
+        SELECT value, NULL::int, NULL::jsonb FROM digest
+        UNION ALL
+        SELECT NULL, part, value FROM answer WHERE (SELECT value FROM digest) IS DISTINCT FROM ${parameter}::text",
+        parts.join(" UNION ALL ")
+    )
+}
+
+/// What a session has read last, and how it asks.
+#[derive(Default)]
+pub(super) struct Seen {
+    prepared: Option<Prepared>,
+    tables: Known<(Tables<Hypertable>, Tables<Aggregate>)>,
+    jobs: Known<Jobs>,
+}
+
+/// The queries of an observation: planning them takes longer than carrying them out, where there is little.
+#[derive(Clone)]
+struct Prepared {
+    tables: Statement,
+    jobs: Statement,
+}
+
+/// An answer, and its digest by the server; none yet.
+struct Known<T> {
+    digest: Option<String>,
+    value: T,
+}
+
+impl<T: Default> Default for Known<T> {
+    fn default() -> Self {
+        Self { digest: None, value: T::default() }
+    }
+}
+
+impl<T> Known<T> {
+    /// Takes in what [`unless_known`] has answered: the digest alone, or with it the rows to read.
+    fn learn(&mut self, rows: &[Row], read: impl FnOnce(&[Row]) -> Result<T, Failure>) -> Result<(), Failure> {
+        let digest = rows.first().and_then(|row| row.try_get::<_, Option<String>>(DIGEST).ok().flatten());
+        let digest = digest.ok_or_else(|| undecodable("an answer without its digest"))?;
+        if self.digest.as_ref() != Some(&digest) {
+            self.value = read(&rows[1..])?;
+            self.digest = Some(digest);
+        }
+        Ok(())
+    }
+}
 
 /// The observation reads one snapshot and holds no lock beyond its transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -64,40 +127,21 @@ impl Session {
         self.execute("SET default_transaction_read_only = off").await
     }
 
-    /// Reads the catalog: four queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
+    /// Reads the catalog: three queries in one snapshot, pipelined. Indexes are read of the relations in `with_indexes` only.
     pub async fn observe(&self, with_indexes: &[&Relation]) -> Result<Catalog, Failure> {
-        let (schemas, names) = split(with_indexes);
         // Nothing is said to be so that a crash of the server could undo.
         self.flush().await?;
+        let mut seen = self.seen.lock().await;
         let observed = async {
             self.execute(BEGIN).await?;
             let ServerRow { session, server } = one(&self.query(SERVER, &[]).await?)?;
             self.must_be_marked(session.as_deref())?;
-            let mut catalog = Catalog { server, ..Catalog::default() };
-            if catalog.server.extension.is_some() {
-                let indexed: [(&(dyn ToSql + Sync), Type); 2] =
-                    [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
-                let (hypertables, aggregates, jobs) = futures::try_join!(
-                    self.query(HYPERTABLES, &indexed),
-                    self.query(AGGREGATES, &[]),
-                    self.query(JOBS, &[]),
-                )?;
-                catalog.jobs = all::<Job>(&jobs)?.into();
-                let mut behind: BTreeMap<i32, (Relation, Aggregate)> = BTreeMap::new();
-                for (relation, aggregate) in named::<Aggregate>(&aggregates)? {
-                    behind.insert(aggregate.hypertable.id, (relation, aggregate));
-                }
-                for (relation, hypertable) in named::<Hypertable>(&hypertables)? {
-                    match behind.remove(&hypertable.id) {
-                        None => drop(catalog.hypertables.insert(relation, hypertable)),
-                        Some((view, aggregate)) => {
-                            let materialization = Some(relation);
-                            catalog.aggregates.insert(view, Aggregate { hypertable, materialization, ..aggregate });
-                        }
-                    }
-                }
+            if server.extension.is_none() {
+                return Ok(Catalog { server, ..Catalog::default() });
             }
-            Ok(catalog)
+            self.read(with_indexes, &mut seen).await?;
+            let (hypertables, aggregates) = seen.tables.value.clone();
+            Ok(Catalog { server, hypertables, aggregates, jobs: seen.jobs.value.clone() })
         };
         let observed = observed.await;
         // Also after an error: the session must not stay in a failed transaction.
@@ -105,6 +149,26 @@ impl Session {
         let catalog = observed?;
         ended?;
         Ok(catalog)
+    }
+
+    /// Brings what was seen to what is there.
+    async fn read(&self, with_indexes: &[&Relation], seen: &mut Seen) -> Result<(), Failure> {
+        let Prepared { tables, jobs } = if let Some(prepared) = &seen.prepared {
+            prepared.clone()
+        } else {
+            let (tables, jobs) = (unless_known(&[HYPERTABLES, AGGREGATES], 3), unless_known(&[JOBS], 1));
+            let (tables, jobs) = futures::try_join!(self.prepare(&tables), self.prepare(&jobs))?;
+            seen.prepared.insert(Prepared { tables, jobs }).clone()
+        };
+        let (schemas, names) = split(with_indexes);
+        let known_tables: [&(dyn ToSql + Sync); 3] = [&schemas, &names, &seen.tables.digest];
+        let known_jobs: [&(dyn ToSql + Sync); 1] = [&seen.jobs.digest];
+        let (tables, jobs) =
+            futures::try_join!(self.query_prepared(&tables, &known_tables), self.query_prepared(&jobs, &known_jobs))?;
+        seen.tables.learn(&tables, read_tables)?;
+        seen.jobs.learn(&jobs, |rows| {
+            Ok(rows.iter().map(|row| column::<Job>(row, VALUE)).collect::<Result<Vec<_>, _>>()?.into())
+        })
     }
 
     /// Reads the last error of each of these jobs, by `job_id`: of those whose errors the role may read. One query.
@@ -124,6 +188,33 @@ impl Session {
     }
 }
 
+/// Puts the hypertables behind the aggregates where they belong.
+fn read_tables(rows: &[Row]) -> Result<(Tables<Hypertable>, Tables<Aggregate>), Failure> {
+    let (mut hosts, mut behind) = (Vec::new(), BTreeMap::new());
+    for row in rows {
+        match row.try_get(PART) {
+            Ok(0) => hosts.push(entry::<Hypertable>(row, VALUE)?),
+            Ok(1) => {
+                let (relation, aggregate) = entry::<Aggregate>(row, VALUE)?;
+                behind.insert(aggregate.hypertable.id, (relation, aggregate));
+            }
+            Ok(part) => return Err(undecodable(&format!("part {part}"))),
+            Err(error) => return Err(undecodable(&chain(&error))),
+        }
+    }
+    let (mut hypertables, mut aggregates) = (BTreeMap::new(), BTreeMap::new());
+    for (relation, hypertable) in hosts {
+        match behind.remove(&hypertable.id) {
+            None => drop(hypertables.insert(relation, hypertable)),
+            Some((view, aggregate)) => {
+                let materialization = Some(relation);
+                aggregates.insert(view, Aggregate { hypertable, materialization, ..aggregate });
+            }
+        }
+    }
+    Ok((hypertables.into(), aggregates.into()))
+}
+
 /// Schemas and names as two parallel arrays, for `unnest`.
 pub(super) fn split<'a>(relations: &[&'a Relation]) -> (Vec<&'a str>, Vec<&'a str>) {
     relations.iter().map(|r| (r.schema.as_str(), r.name.as_str())).unzip()
@@ -134,18 +225,23 @@ pub(super) fn all<T: DeserializeOwned>(rows: &[Row]) -> Result<Vec<T>, Failure> 
     rows.iter().map(decode).collect()
 }
 
-/// Every row's one JSON column, like [`Named`]. Name and value are each read from the text, because `serde(flatten)` makes a
-/// copy of the whole in between: for what is read in every pass.
+/// Every row's one JSON column, like [`Named`].
 pub(super) fn named<T: DeserializeOwned>(rows: &[Row]) -> Result<Vec<(Relation, T)>, Failure> {
-    let entry = |row: &Row| {
-        let Name { schema, name } = decode(row)?;
-        Ok((Relation { schema, name }, decode(row)?))
-    };
-    rows.iter().map(entry).collect()
+    rows.iter().map(|row| entry(row, 0)).collect()
+}
+
+/// Name and value are each read from the text, because `serde(flatten)` makes a copy of the whole in between.
+fn entry<T: DeserializeOwned>(row: &Row, index: usize) -> Result<(Relation, T), Failure> {
+    let Name { schema, name } = column(row, index)?;
+    Ok((Relation { schema, name }, column(row, index)?))
 }
 
 fn decode<T: DeserializeOwned>(row: &Row) -> Result<T, Failure> {
-    row.try_get(0).map(|Json(value)| value).map_err(|e| undecodable(&chain(&e)))
+    column(row, 0)
+}
+
+fn column<T: DeserializeOwned>(row: &Row, index: usize) -> Result<T, Failure> {
+    row.try_get(index).map(|Json(value)| value).map_err(|e| undecodable(&chain(&e)))
 }
 
 /// The first row's one JSON column.
