@@ -23,6 +23,8 @@ const HYPERTABLES: &str = include_str!("../../sql/catalog/hypertables.sql");
 const AGGREGATES: &str = include_str!("../../sql/catalog/aggregates.sql");
 const JOB_ERRORS: &str = include_str!("../../sql/catalog/job_errors.sql");
 const JOBS: &str = include_str!("../../sql/catalog/jobs.sql");
+const JOBS_DIGEST: &str = include_str!("../../sql/catalog/jobs_digest.sql");
+const TABLES_DIGEST: &str = include_str!("../../sql/catalog/tables_digest.sql");
 
 /// The columns of what [`unless_known`] asks: the digest, in the first row alone; then, in all others, which of the queries
 /// a value is of, and the value.
@@ -30,20 +32,20 @@ const DIGEST: usize = 0;
 const PART: usize = 1;
 const VALUE: usize = 2;
 
-/// An answer that the session has had already is not sent again: the server compares its digest. What it is, is asked and
-/// answered anew each time; only the way to the client and the reading there are spared.
-fn unless_known(queries: &[&str], parameter: usize) -> String {
-    let part = |(part, query): (usize, &&str)| format!("SELECT {part}, q.value FROM (\n{query}\n) q (value)");
+/// What the session has read already is not put together, sent and read again: the server compares the digest of the rows
+/// that it would come from, in the snapshot of the observation.
+fn unless_known(digest: &str, queries: &[&str], parameter: usize) -> String {
+    let part = |(part, query): (usize, &&str)| {
+        format!(
+            "UNION ALL SELECT NULL, {part}, q.value FROM (\n{query}\n) q (value)
+            WHERE (SELECT value FROM digest) IS DISTINCT FROM ${parameter}::text"
+        )
+    };
     let parts: Vec<_> = queries.iter().enumerate().map(part).collect();
     format!(
-        "WITH answer (part, value) AS MATERIALIZED (
-            {}
-        ),
-        digest (value) AS (SELECT md5(coalesce(string_agg(part || value::text, ''), '')) FROM answer)
-        SELECT value, NULL::int, NULL::jsonb FROM digest
-        UNION ALL
-        SELECT NULL, part, value FROM answer WHERE (SELECT value FROM digest) IS DISTINCT FROM ${parameter}::text",
-        parts.join(" UNION ALL ")
+        "WITH digest (value) AS MATERIALIZED (\n{digest}\n)
+        SELECT value, NULL::int, NULL::jsonb FROM digest {}",
+        parts.join(" ")
     )
 }
 
@@ -62,7 +64,7 @@ struct Prepared {
     jobs: Statement,
 }
 
-/// An answer, and its digest by the server; none yet.
+/// An answer, and the digest of what it was made of; none yet.
 struct Known<T> {
     digest: Option<String>,
     value: T,
@@ -156,7 +158,8 @@ impl Session {
         let Prepared { tables, jobs } = if let Some(prepared) = &seen.prepared {
             prepared.clone()
         } else {
-            let (tables, jobs) = (unless_known(&[HYPERTABLES, AGGREGATES], 3), unless_known(&[JOBS], 1));
+            let tables = unless_known(TABLES_DIGEST, &[HYPERTABLES, AGGREGATES], 3);
+            let jobs = unless_known(JOBS_DIGEST, &[JOBS], 1);
             let (tables, jobs) = futures::try_join!(self.prepare(&tables), self.prepare(&jobs))?;
             seen.prepared.insert(Prepared { tables, jobs }).clone()
         };

@@ -15,6 +15,7 @@ mod locks;
 mod mistakes;
 mod monitoring;
 mod names;
+mod observation;
 mod permissions;
 mod rebuilds;
 mod retention;
