@@ -458,6 +458,25 @@ pub struct Attached {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+impl Attached {
+    /// These are the very same versions of the same resources, with the same targets.
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn all<T>(ours: &[T], theirs: &[T], is_same: impl Fn(&T, &T) -> bool) -> bool {
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(our, their)| is_same(our, their))
+        }
+        fn policies<P>(ours: &[(Arc<P>, Vec<PolicyTarget>)], theirs: &[(Arc<P>, Vec<PolicyTarget>)]) -> bool {
+            all(ours, theirs, |our, their| {
+                Arc::ptr_eq(&our.0, &their.0) && all(&our.1, &their.1, PolicyTarget::is_same)
+            })
+        }
+        all(&self.hypertables, &other.hypertables, Arc::ptr_eq)
+            && all(&self.aggregates, &other.aggregates, Arc::ptr_eq)
+            && policies(&self.compression, &other.compression)
+            && policies(&self.retention, &other.retention)
+            && self.namespaces == other.namespaces
+    }
+}
+
 /// Where a policy's `targetRef` or `targetSelector` leads.
 #[derive(Clone, Debug)]
 pub enum PolicyTarget {
@@ -470,6 +489,15 @@ pub enum PolicyTarget {
 }
 
 impl PolicyTarget {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Hypertable(ours), Self::Hypertable(theirs)) => Arc::ptr_eq(ours, theirs),
+            (Self::Aggregate(ours), Self::Aggregate(theirs)) => Arc::ptr_eq(ours, theirs),
+            (Self::Recorded(our_id, ours), Self::Recorded(their_id, theirs)) => our_id == their_id && ours == theirs,
+            _ => false,
+        }
+    }
+
     /// The target's own name.
     pub fn id(&self) -> TargetId {
         match self {

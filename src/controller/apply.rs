@@ -272,9 +272,9 @@ impl Pass<'_> {
 
     /// Counts what has drifted and is in sync again because of this operator.
     pub(super) fn count_corrected(&mut self) {
-        let Findings { verdicts, notes, told, .. } = &self.findings;
+        let Findings { plan, notes, told, .. } = &self.findings;
         let metrics = &self.context.metrics;
-        self.state.drifted.retain(|claim| match verdicts.get(claim) {
+        self.state.drifted.retain(|claim| match plan.verdicts.get(claim) {
             Some(Verdict::InSync) => {
                 if notes.contains_key(claim) || told.contains(claim) {
                     metrics.drift_corrected(claim.resource.kind.as_str());

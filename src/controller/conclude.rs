@@ -33,10 +33,10 @@ impl Pass<'_> {
         let catalog = findings.catalog.as_deref();
         let nothing: &[String] = &[];
         let summary_of = |(id, verdict): (&'_ ClaimId, &Verdict)| {
-            let warnings = findings.warnings.get(id).map_or(nothing, |warnings| warnings);
+            let warnings = findings.plan.warnings.get(id).map_or(nothing, |warnings| warnings);
             (id.clone(), summarize(&self.namespace, id, verdict, findings.failures.get(id), warnings))
         };
-        let summaries: BTreeMap<ClaimId, Option<Summary>> = findings.verdicts.iter().map(summary_of).collect();
+        let summaries: BTreeMap<ClaimId, Option<Summary>> = findings.plan.verdicts.iter().map(summary_of).collect();
         let reasons =
             count(summaries.iter().filter_map(|(id, summary)| Some((id.resource.kind, summary.as_ref()?.reason))));
         self.publish(reasons, None);

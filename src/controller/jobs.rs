@@ -56,9 +56,17 @@ impl Pass<'_> {
     /// The steps that make TimescaleDB look again at the jobs of resources that are in sync, and that it does not start.
     fn nudges(&self, desired: &Desired, scheduler: Scheduler, now: Timestamp) -> Vec<Step> {
         let Some(catalog) = &self.findings.catalog else { return Vec::new() };
+        if !self
+            .findings
+            .jobs
+            .iter()
+            .any(|(id, report)| self.state.jobs.needs_nudge(*id, &report.health, scheduler, now))
+        {
+            return Vec::new();
+        }
         let nudge = |claim: &Claim| {
             let Intent::Ensure(target) = &claim.intent else { return None };
-            if self.findings.verdicts.get(&claim.id) != Some(&Verdict::InSync) {
+            if self.findings.plan.verdicts.get(&claim.id) != Some(&Verdict::InSync) {
                 return None;
             }
             let (kind, relation) = target.job()?;

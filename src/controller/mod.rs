@@ -7,6 +7,7 @@ mod conclude;
 mod detached;
 mod fleet;
 mod jobs;
+mod memo;
 mod monitoring_schema;
 mod pass;
 mod readings;

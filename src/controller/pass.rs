@@ -19,7 +19,7 @@ use crate::{
         snapshot::{JobReport, Managed},
         table_health::TableHealth,
     },
-    plan::step::Verdict,
+    plan::step::Plan,
 };
 
 /// One pass, with all that its stages share.
@@ -49,8 +49,8 @@ pub(super) struct Findings {
     pub(super) tables: BTreeMap<Relation, TableHealth>,
     /// Sizes and backlogs are to be read so soon, of something new.
     pub(super) read_in: Option<Duration>,
-    pub(super) verdicts: BTreeMap<ClaimId, Verdict>,
-    pub(super) warnings: BTreeMap<ClaimId, Vec<String>>,
+    /// The last plan, which has nothing to do any more but what fails or runs.
+    pub(super) plan: Arc<Plan>,
     pub(super) failures: BTreeMap<ClaimId, Failure>,
     /// The monitoring views were installed in this pass.
     pub(super) monitoring_installed: bool,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::{
-    catalog::{Catalog, statistics::Statistics},
+    catalog::{Catalog, Tables, statistics::Statistics},
     db::{Session, credentials::Endpoint},
     error::Failure,
     metrics::Metrics,
@@ -120,8 +120,7 @@ impl Readings {
         }
         let Some(Begun { at, took, of }) = &self.begun else { return Due::Now { is_new: self.last.is_none() } };
         let elapsed = at.elapsed();
-        let is_new = !catalog.hypertables.keys().all(|relation| of.hypertables.contains_key(relation))
-            || !catalog.aggregates.keys().all(|relation| of.aggregates.contains_key(relation));
+        let is_new = !knows(&of.hypertables, &catalog.hypertables) || !knows(&of.aggregates, &catalog.aggregates);
         if elapsed >= every {
             return Due::Now { is_new };
         }
@@ -169,6 +168,10 @@ impl Readings {
         }
         self.running = Some(Running { task, end });
     }
+}
+
+fn knows<T>(of: &Tables<T>, tables: &Tables<T>) -> bool {
+    of.is_same(tables) || tables.keys().all(|relation| of.contains_key(relation))
 }
 
 async fn read(endpoint: &Endpoint, catalog: &Catalog, metrics: &Metrics) -> Result<Statistics, Failure> {

@@ -21,10 +21,12 @@ use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion},
     catalog::{Catalog, Extension},
     db::Session,
-    desired::{self, Attached, Desired, Intent, Rules},
+    desired::{self, Desired},
     error::{self, Class, Failure},
-    monitoring::snapshot::Managed,
-    plan::step::{Plan, Step},
+    plan::{
+        self,
+        step::{Plan, Step},
+    },
     secret,
 };
 
@@ -53,23 +55,21 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     let pace = desired::pace(&database);
     let resync = pace.clone().unwrap_or_default().resync;
 
-    let (database, operator_defaults) = desired::with_operator_defaults(&database, &context.defaults);
-    let managed = Arc::new(Managed { database: database.clone(), operator_defaults, attached });
-    let attached = &managed.attached;
+    let (managed, desired) = state.memo.collect(&database, attached, &context.defaults);
     let mut pass = Pass {
         namespace: namespace.clone(),
         pace: pace.clone().unwrap_or_default(),
-        members: members(attached, &database.name_any(), &namespace),
+        members: members(&managed.attached, &database.name_any(), &namespace),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
         confirmed: BTreeSet::new(),
-        database: &database,
+        database: &managed.database,
         managed: managed.clone(),
         state: &mut state,
         context: &context,
         findings: Findings::default(),
     };
     let result = match pace {
-        Ok(_) => pass.run(attached).await,
+        Ok(_) => pass.run(&desired).await,
         Err(invalid) => pass.give_up(Failure::new(Class::User, invalid.reason, invalid.message)).await,
     };
 
@@ -95,10 +95,9 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
 }
 
 impl Pass<'_> {
-    async fn run(&mut self, attached: &Attached) -> Result<(), Failure> {
+    /// 1 collect: what the resources want is `desired`.
+    async fn run(&mut self, desired: &Arc<Desired>) -> Result<(), Failure> {
         self.take_reading();
-        // 1 collect
-        let desired = self.collect(attached);
         if self.is_deleting() && (self.orphans() || self.users().is_empty()) {
             return self.release_all("the TimescaleDatabase is being deleted").await;
         }
@@ -109,7 +108,7 @@ impl Pass<'_> {
             Err(failure) => return self.give_up(failure).await,
         };
         // 3 observe, 4 plan, 5 apply, 6 verify
-        match self.converge(&desired, &session).await {
+        match self.converge(desired, &session).await {
             // 7 report
             Ok(()) => self.report().await,
             Err(failure) => {
@@ -123,26 +122,14 @@ impl Pass<'_> {
         self.database.spec.deletion_policy == DatabaseDeletion::Orphan
     }
 
-    /// What the resources want. Of a database that is being deleted nothing is wanted any more; what is being released is.
-    fn collect(&self, attached: &Attached) -> Desired {
-        let mut desired = desired::collect(self.database, attached);
-        if self.is_deleting() {
-            desired.claims.retain(|claim| matches!(claim.intent, Intent::Release(_)));
-            desired.rejected.clear();
-            desired.overridden.clear();
-        }
-        desired
-    }
-
-    async fn converge(&mut self, desired: &Desired, session: &Session) -> Result<(), Failure> {
-        let rules = desired::rules(self.database);
+    async fn converge(&mut self, desired: &Arc<Desired>, session: &Session) -> Result<(), Failure> {
         self.take_ended();
         self.hold_on(desired).await;
         let with_indexes = desired.with_indexes();
         let mut done = Vec::new();
         for round in 1.. {
-            let catalog = session.observe(&with_indexes).await?;
-            let plan = self.plan(desired, &rules, &catalog, session).await?;
+            let catalog = Arc::new(session.observe(&with_indexes).await?);
+            let plan = self.plan(desired, &catalog, session).await?;
             self.find_drift(&plan);
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
@@ -175,13 +162,28 @@ impl Pass<'_> {
 
     async fn plan(
         &mut self,
-        desired: &Desired,
-        rules: &Rules,
-        catalog: &Catalog,
+        desired: &Arc<Desired>,
+        catalog: &Arc<Catalog>,
         session: &Session,
-    ) -> Result<Plan, Failure> {
+    ) -> Result<Arc<Plan>, Failure> {
         let running = self.state.running();
-        let plan = session.plan(desired, rules, catalog, &mut self.state.answers, &running).await?;
+        let known = self.state.memo.plan(desired, catalog).filter(|_| running.is_empty());
+        let plan = if let Some(plan) = known {
+            plan
+        } else {
+            let rules = desired::rules(self.database);
+            let answers = &mut self.state.answers;
+            let plan = plan::plan(plan::Inputs { desired, rules: &rules, catalog, answers, running: &running });
+            if plan.questions.is_empty() {
+                let plan = Arc::new(plan);
+                if running.is_empty() {
+                    self.state.memo.keep(desired, catalog, &plan);
+                }
+                plan
+            } else {
+                Arc::new(session.plan(desired, &rules, catalog, answers, &running).await?)
+            }
+        };
         // Only what is still to be done can have failed.
         self.state.pauses.retain(|id, _| plan.steps.iter().any(|step| step.claim == *id));
         Ok(plan)
@@ -202,10 +204,9 @@ impl Pass<'_> {
         plan.steps.iter().filter(|s| !failures.contains_key(&s.claim)).collect()
     }
 
-    fn conclude(&mut self, plan: Plan, catalog: Catalog) {
-        self.findings.verdicts = plan.verdicts;
-        self.findings.warnings = plan.warnings;
-        self.findings.catalog = Some(Arc::new(catalog));
+    fn conclude(&mut self, plan: Arc<Plan>, catalog: Arc<Catalog>) {
+        self.findings.plan = plan;
+        self.findings.catalog = Some(catalog);
     }
 
     /// Sizes are for people: nothing waits for them, and when they cannot be read the old ones stay.

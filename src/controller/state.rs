@@ -8,7 +8,7 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::readings::Readings;
+use super::{memo::Memo, readings::Readings};
 use crate::{
     catalog::{Answers, Extension},
     db::{Session, credentials::Endpoint},
@@ -25,6 +25,8 @@ pub struct State {
     session: Option<(Endpoint, Arc<Session>)>,
     /// Answers that last from one pass to the next.
     pub answers: Answers,
+    /// What the last pass has worked out.
+    pub memo: Memo,
     /// Sizes and backlogs, as last read.
     pub readings: Readings,
     /// What is remembered of jobs.
@@ -102,8 +104,9 @@ impl State {
         {
             return Ok(session.clone());
         }
-        // Answers were given by the server that is left behind.
+        // Answers were given by the server that is left behind, and plans made with them.
         self.answers.clear();
+        self.memo = Memo::default();
         if self.session.as_ref().is_some_and(|(of, _)| of != endpoint) {
             // What runs there is not for the database that is meant now.
             self.running.clear();

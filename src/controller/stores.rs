@@ -60,6 +60,10 @@ pub struct Stores {
     pub scope: Arc<Scope>,
 }
 
+/// Resources that are listed at a time: a page is in memory whole, with all that is not kept of it.
+const PAGE: u32 = 100;
+/// Where `kubectl apply` leaves the manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// How long the namespaces are waited for.
 const NAMESPACES_WAIT: Duration = Duration::from_secs(10);
 /// Pause between two reads of the namespaces, where they are not watched.
@@ -465,7 +469,7 @@ fn read_from_time_to_time(
 fn events<K: Reflected>(
     api: Api<DeserializeGuard<K>>,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
-    watcher(api, watcher::Config::default())
+    watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .filter_map(|event| futures::future::ready(event.map(readable).transpose()))
 }
@@ -498,8 +502,9 @@ fn changes<K: Reflected>(
 fn readable<K: Reflected>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
     let read = |DeserializeGuard(object): DeserializeGuard<K>| match object {
         Ok(mut object) => {
-            // Nothing reads them, and they are half of what an object takes in memory.
+            // Nothing reads them, and they are more than half of what an object takes in memory.
             object.managed_fields_mut().clear();
+            object.annotations_mut().remove(LAST_APPLIED);
             Some(object)
         }
         Err(invalid) => {
