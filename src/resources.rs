@@ -60,8 +60,8 @@ impl Resources {
 
     /// The resources attached to a database, with every policy's targets looked up.
     pub fn attached(&self, database: &DatabaseKey) -> Attached {
-        let hypertables = self.hypertables.iter().filter(|h| database_of(&h.spec.database_ref, &***h) == *database);
-        let aggregates = self.aggregates.iter().filter(|a| database_of(&a.spec.database_ref, &***a) == *database);
+        let hypertables = self.hypertables.iter().filter(|h| is_of(&h.spec.database_ref, &***h, database));
+        let aggregates = self.aggregates.iter().filter(|a| is_of(&a.spec.database_ref, &***a, database));
         Attached {
             hypertables: hypertables.cloned().collect(),
             aggregates: aggregates.cloned().collect(),
@@ -82,8 +82,8 @@ impl Resources {
         database: &DatabaseKey,
     ) -> Vec<(Arc<P>, Vec<PolicyTarget>)> {
         let here = |target: &PolicyTarget| match target {
-            PolicyTarget::Hypertable(h) => database_of(&h.spec.database_ref, &**h) == *database,
-            PolicyTarget::Aggregate(a) => database_of(&a.spec.database_ref, &**a) == *database,
+            PolicyTarget::Hypertable(h) => is_of(&h.spec.database_ref, &**h, database),
+            PolicyTarget::Aggregate(a) => is_of(&a.spec.database_ref, &**a, database),
             PolicyTarget::Recorded(..) => false,
         };
         let attached = policies.iter().filter_map(|policy| {
@@ -144,6 +144,16 @@ pub fn resource_name(text: &str) -> String {
 pub fn database_of<K: Resource<DynamicType = ()>>(reference: &DatabaseRef, resource: &K) -> DatabaseKey {
     let own = || resource.meta().namespace.clone().unwrap_or_default();
     (reference.namespace.clone().unwrap_or_else(own), reference.name.clone())
+}
+
+/// Whether that is this one.
+pub fn is_of<K: Resource<DynamicType = ()>>(
+    reference: &DatabaseRef,
+    resource: &K,
+    (namespace, name): &DatabaseKey,
+) -> bool {
+    let own = || resource.meta().namespace.as_deref().unwrap_or_default();
+    reference.name == *name && reference.namespace.as_deref().unwrap_or_else(own) == namespace
 }
 
 #[cfg(test)]

@@ -5,7 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, ready},
+    stream,
+};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::sync::mpsc;
@@ -319,8 +323,8 @@ impl Member {
         .boxed()
     }
 
-    /// Says what became of it. One that is released says nothing any more and gives up its finalizer; so does one that has
-    /// nothing to undo any more.
+    /// Says what became of it, where that is news. One that is released says nothing any more and gives up its finalizer; so
+    /// does one that has nothing to undo any more.
     pub fn settle<'a>(
         &'a self,
         reporter: &'a Reporter,
@@ -328,30 +332,29 @@ impl Member {
         observed: Observed<'a>,
         notes: Vec<&'a Note>,
         voice: Voice,
-    ) -> BoxFuture<'a, Result<(), Failure>> {
-        async move {
-            let surplus = self.has_finalizer() && !self.is_deleting() && !self.needs_release();
+    ) -> Option<BoxFuture<'a, Result<(), Failure>>> {
+        let surplus = self.has_finalizer() && (summary.is_none() || !self.is_deleting() && !self.needs_release());
+        let moved = self.moved().filter(|_| summary.is_some());
+        let is_said =
+            |summary: &Summary| each_kind!(&self.object, resource => reporter.is_said(&**resource, summary, &observed));
+        if notes.is_empty() && !surplus && moved.is_none() && summary.as_ref().is_none_or(is_said) {
+            return None;
+        }
+        let settle = async move {
             // First, so that they are not lost with a status that cannot be written: that is written again in the next pass.
             self.publish(reporter, notes).await?;
-            match summary {
-                None => {
-                    if self.has_finalizer() {
-                        self.finalize(reporter, false).await?;
-                    }
-                }
-                Some(summary) => {
-                    if surplus {
-                        self.finalize(reporter, false).await?;
-                    }
-                    if let Some(moved) = self.moved() {
-                        self.publish(reporter, vec![&moved]).await?;
-                    }
-                    each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, voice).await)?;
-                }
+            if surplus {
+                self.finalize(reporter, false).await?;
+            }
+            if let Some(moved) = &moved {
+                self.publish(reporter, vec![moved]).await?;
+            }
+            if let Some(summary) = summary {
+                each_kind!(&self.object, resource => reporter.say(&**resource, &summary, &observed, voice).await)?;
             }
             Ok(())
-        }
-        .boxed()
+        };
+        Some(settle.boxed())
     }
 }
 
@@ -403,8 +406,11 @@ pub fn publish_all(reporter: &Reporter, notes: mpsc::UnboundedReceiver<(Member, 
     receiver_stream(notes).for_each_concurrent(CONCURRENT_WRITES, publish).boxed()
 }
 
-/// Carries out the writes, a few at a time. Every one is tried; the first failure is returned.
-pub async fn all(writes: Vec<BoxFuture<'_, Result<(), Failure>>>) -> Result<(), Failure> {
-    let results: Vec<_> = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES).collect().await;
-    results.into_iter().collect()
+/// Carries out the writes, a few at a time; each is made when it is its turn. Every one is tried; the first failure is
+/// returned.
+pub fn all<'a>(
+    writes: impl Iterator<Item = BoxFuture<'a, Result<(), Failure>>> + Send + 'a,
+) -> BoxFuture<'a, Result<(), Failure>> {
+    let results = stream::iter(writes).buffer_unordered(CONCURRENT_WRITES);
+    results.fold(Ok(()), |first, result| ready(Result::and(first, result))).boxed()
 }

@@ -58,7 +58,7 @@ impl Pass<'_> {
         let every = self.pace.statistics.to_duration();
         let jobs = catalog.map(|_| SeenJobs { reports: &findings.jobs, at: Timestamp::now(), every });
         let tables = catalog.and(statistics).map(|_| &findings.tables);
-        let mut writes = Vec::new();
+        let (mut said, mut unsaid) = (Vec::new(), Vec::new());
         for (id, member) in &self.members {
             let notes = findings.notes.range(ClaimId::from(id.clone())..);
             let mine = notes.take_while(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
@@ -67,7 +67,7 @@ impl Pass<'_> {
                 Some(Some((all, lost))) => (Some(all), mine.chain(lost).collect::<Vec<_>>()),
                 // Another database in which the policy has targets has not been looked at yet: its pass says it.
                 Some(None) => {
-                    writes.push(member.publish(&self.context.reporter, mine.collect()));
+                    unsaid.push((member, mine.collect::<Vec<_>>()));
                     continue;
                 }
             };
@@ -83,9 +83,14 @@ impl Pass<'_> {
             };
             let (target, database) = (member.target(), Some(self.database));
             let observed = Observed { catalog, statistics, target, selected: all, database, jobs, tables };
-            writes.push(member.settle(&self.context.reporter, summary, observed, notes, Voice::Loud));
+            said.push((member, summary, observed, notes));
         }
-        all(writes).await?;
+        let reporter = &self.context.reporter;
+        let said = said.into_iter().filter_map(|(member, summary, observed, notes)| {
+            member.settle(reporter, summary, observed, notes, Voice::Loud)
+        });
+        let unsaid = unsaid.into_iter().filter(|(_, notes)| !notes.is_empty());
+        all(said.chain(unsaid.map(|(member, notes)| member.publish(reporter, notes)))).await?;
 
         let server = findings.catalog.as_ref().map(|c| &c.server);
         let unusable = server.and_then(|server| plan::unusable(server, self.database.spec.mode));

@@ -182,13 +182,13 @@ impl Context {
                 told.push((member, said, Some((all, notes))));
             }
         }
-        let writes = told.iter().map(|(member, summary, selected)| {
+        let writes = told.iter().filter_map(|(member, summary, selected)| {
             let selection = selected.as_ref().map(|(selection, _)| selection);
             let notes = selected.iter().flat_map(|(_, notes)| notes).collect();
             let observed = Observed { target: member.target(), selected: selection, ..Observed::default() };
             member.settle(&self.reporter, summary.clone(), observed, notes, voice)
         });
-        attached::all(writes.collect()).await
+        attached::all(writes).await
     }
 
     /// Lets go of a member without touching the database. A policy that selects targets in other databases too keeps its

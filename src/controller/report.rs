@@ -100,6 +100,13 @@ impl Reporter {
         &self.client
     }
 
+    /// Whether the status of a resource says so already.
+    pub fn is_said<K: Reported>(&self, resource: &K, summary: &Summary, observed: &Observed<'_>) -> bool {
+        let written = self.written.newer(kind_label::<K>(), resource);
+        let resource = written.as_deref().unwrap_or(resource);
+        resource.current() == Some(&status(resource, summary, observed))
+    }
+
     /// Says what became of a resource: its status where that differs from the stored one; an event where it has come to
     /// need attention, and one for what is unwise about it since.
     pub async fn say<K: Reported>(
@@ -113,16 +120,15 @@ impl Reporter {
         let resource = written.as_deref().unwrap_or(resource);
         let current = resource.current();
         let (previous, _) = current.map_or((&[][..], None), K::parts);
-        let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
-        let worth_a_warning = voice == Voice::Loud
-            && summary.reason.standing() != Standing::Current
-            && ready_changed(previous, &conditions);
-        let unwise = new_warnings(previous, &summary.message);
-        let status = resource.status(conditions, summary.plan.clone(), observed);
-        let job = newly_unhealthy(previous, K::parts(&status).0);
+        let status = status(resource, summary, observed);
         if current == Some(&status) {
             return Ok(());
         }
+        let (now, _) = K::parts(&status);
+        let worth_a_warning =
+            voice == Voice::Loud && summary.reason.standing() != Standing::Current && ready_changed(previous, now);
+        let unwise = new_warnings(previous, &summary.message);
+        let job = newly_unhealthy(previous, now);
         self.apply_status(resource, &status).await?;
         if worth_a_warning {
             self.event(resource, &Note { reason: summary.reason, text: summary.message.clone() }).await;
@@ -292,6 +298,13 @@ impl Reporter {
     fn api<K: Stored>(&self, resource: &K) -> Api<K> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
     }
+}
+
+/// What the status of a resource is to say.
+fn status<K: Reported>(resource: &K, summary: &Summary, observed: &Observed<'_>) -> K::Status {
+    let previous = resource.current().map_or(&[][..], |status| K::parts(status).0);
+    let conditions = conditions(previous, summary, resource.meta().generation, Timestamp::now());
+    resource.status(conditions, summary.plan.clone(), observed)
 }
 
 /// Attempts to write a status that others write to at the same time.

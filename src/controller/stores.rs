@@ -311,8 +311,8 @@ impl Stores {
     /// The resources attached to the database of this name and namespace.
     pub fn attached(&self, name: &str, namespace: &str) -> Attached {
         let here = (namespace.to_owned(), name.to_owned());
-        let hypertables = self.hypertables.state_filter(|h| resources::database_of(&h.spec.database_ref, h) == here);
-        let aggregates = self.aggregates.state_filter(|a| resources::database_of(&a.spec.database_ref, a) == here);
+        let hypertables = self.hypertables.state_filter(|h| resources::is_of(&h.spec.database_ref, h, &here));
+        let aggregates = self.aggregates.state_filter(|a| resources::is_of(&a.spec.database_ref, a, &here));
         let compression = self.policies(&self.compression, &here);
         let retention = self.policies(&self.retention, &here);
         let others = hypertables.iter().map(|h| h.namespace()).chain(aggregates.iter().map(|a| a.namespace()));
@@ -331,7 +331,7 @@ impl Stores {
         let attached = store.state().into_iter().filter_map(|policy| {
             let namespace = policy.namespace().unwrap_or_default();
             let mut targets = self.resolve(&*policy);
-            targets.retain(|target| database_of(target, &namespace) == *database);
+            targets.retain(|target| is_in(target, &namespace, database));
             (!targets.is_empty()).then_some((policy, targets))
         });
         attached.collect()
@@ -353,6 +353,16 @@ fn database_of(target: &PolicyTarget, namespace: &str) -> DatabaseKey {
         PolicyTarget::Hypertable(hypertable) => resources::database_of(&hypertable.spec.database_ref, &**hypertable),
         PolicyTarget::Aggregate(aggregate) => resources::database_of(&aggregate.spec.database_ref, &**aggregate),
         PolicyTarget::Recorded(_, object) => recorded_database(object, namespace),
+    }
+}
+
+fn is_in(target: &PolicyTarget, namespace: &str, database: &DatabaseKey) -> bool {
+    match target {
+        PolicyTarget::Hypertable(hypertable) => {
+            resources::is_of(&hypertable.spec.database_ref, &**hypertable, database)
+        }
+        PolicyTarget::Aggregate(aggregate) => resources::is_of(&aggregate.spec.database_ref, &**aggregate, database),
+        PolicyTarget::Recorded(_, object) => recorded_database(object, namespace) == *database,
     }
 }
 
