@@ -9,6 +9,7 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
+use tokio_postgres::{Client, Statement};
 
 use crate::{
     PATIENCE,
@@ -64,22 +65,44 @@ pub async fn measure_in(
     changes: usize,
 ) -> Result<Latencies> {
     let mut latencies = Latencies::default();
-    let mut sessions = Vec::new();
-    for (name, database) in databases {
-        let sql = database.connect().await?;
-        let age = sql
-            .prepare(
-                "SELECT j.config ->> 'drop_after' FROM _timescaledb_config.bgw_job j
-                 JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
-                 WHERE j.proc_name = 'policy_retention' AND h.table_name = $1::text::name",
-            )
-            .await?;
-        sessions.push((name, sql, age));
+    let mut changing = Changes::of(cluster, databases, tables).await?;
+    for _ in 0..changes {
+        changing.one(&mut latencies).await?;
     }
-    for change in 0..changes {
-        let (name, sql, age) = &sessions[change % sessions.len()];
-        // Spread over all tables.
-        let table = workload::table((change * 7919) % tables);
+    Ok(latencies)
+}
+
+/// One change after the other, spread over all databases and tables.
+pub struct Changes<'a> {
+    cluster: &'a Cluster,
+    sessions: Vec<(&'a str, Client, Statement)>,
+    tables: usize,
+    made: usize,
+}
+
+impl<'a> Changes<'a> {
+    pub async fn of(cluster: &'a Cluster, databases: &[(&'a str, &Database)], tables: usize) -> Result<Self> {
+        let mut sessions = Vec::new();
+        for (name, database) in databases {
+            let sql = database.connect().await?;
+            let age = sql
+                .prepare(
+                    "SELECT j.config ->> 'drop_after' FROM _timescaledb_config.bgw_job j
+                     JOIN _timescaledb_catalog.hypertable h ON h.id = j.hypertable_id
+                     WHERE j.proc_name = 'policy_retention' AND h.table_name = $1::text::name",
+                )
+                .await?;
+            sessions.push((*name, sql, age));
+        }
+        Ok(Self { cluster, sessions, tables, made: 0 })
+    }
+
+    /// Makes one, after a pause, and adds how long it took.
+    pub async fn one(&mut self, latencies: &mut Latencies) -> Result<()> {
+        let (cluster, change) = (self.cluster, self.made);
+        self.made += 1;
+        let (name, sql, age) = &self.sessions[change % self.sessions.len()];
+        let table = workload::table((change * 7919) % self.tables);
         let policy = format!("{name}-{table}");
         let days = 1000 + fastrand::u32(..100_000);
         // Somewhere within the interval between two passes.
@@ -116,8 +139,8 @@ pub async fn measure_in(
         let (catalog, status) = both.await??;
         latencies.catalog.push(catalog);
         latencies.status.push(status);
+        Ok(())
     }
-    Ok(latencies)
 }
 
 /// Waits until the status of a resource is about this generation.

@@ -17,6 +17,7 @@ mod cluster;
 mod database;
 mod fleet;
 mod growth;
+mod long;
 mod operator;
 mod plots;
 mod relay;
@@ -54,6 +55,8 @@ pub struct Extent {
     pub fleet: usize,
     /// Chunks of the large catalogs. None: no such.
     pub chunks: Vec<usize>,
+    /// Rows that a long statement is about. None: no long statements.
+    pub long_rows: usize,
 }
 
 impl Extent {
@@ -69,6 +72,7 @@ impl Extent {
             changes: one(numbers("BENCH_CHANGES", "200", "20")?),
             fleet: one(numbers("BENCH_FLEET", "100", "0")?),
             chunks: numbers("BENCH_CHUNKS", "10000,100000", "")?,
+            long_rows: one(numbers("BENCH_LONG_ROWS", "5000000", "0")?),
         })
     }
 }
@@ -89,6 +93,11 @@ async fn main() -> Result<()> {
     }
     if extent.fleet > 0 {
         report.fleet = Some(fleet::measure(extent.fleet, extent.changes).await?);
+        report.save(native)?;
+    }
+    // WebAssembly has one session, and a long statement would hold it.
+    if native && extent.long_rows > 0 {
+        report.long = Some(long::measure(extent.long_rows, extent.changes).await?);
         report.save(native)?;
     }
     for chunks in &extent.chunks {

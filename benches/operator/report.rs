@@ -2,16 +2,18 @@
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
-use crate::{catalog::Catalog, changes::Latencies, fleet::Fleet, growth::Grown, plots, support::Result};
+use crate::{catalog::Catalog, changes::Latencies, fleet::Fleet, growth::Grown, long::Long, plots, support::Result};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 const TEMPLATE: &str = include_str!("page.md.template");
+const NOT_MEASURED: &str = "Not measured in this run.";
 
 pub struct Report {
     machine: String,
     versions: String,
     pub grown: Vec<Grown>,
     pub fleet: Option<Fleet>,
+    pub long: Option<Long>,
     pub catalogs: Vec<Catalog>,
 }
 
@@ -38,7 +40,7 @@ impl Report {
             "timescaledb-policy-operator {} (release), TimescaleDB {extension} on PostgreSQL {postgres} ({how}), Kubernetes API server {kubernetes} (etcd without fsync)",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { machine, versions, grown: Vec::new(), fleet: None, catalogs: Vec::new() })
+        Ok(Self { machine, versions, grown: Vec::new(), fleet: None, long: None, catalogs: Vec::new() })
     }
 
     /// Writes the page and its plots as far as they are measured, where the server is a native one.
@@ -67,6 +69,7 @@ impl Report {
             ("memory", self.memory()),
             ("restart", self.restart()),
             ("fleet", self.fleet()),
+            ("long", self.long()),
             ("catalogs", self.catalogs()),
         ] {
             page = page.replace(&format!("<!-- {mark} -->"), text.trim_end());
@@ -268,7 +271,7 @@ impl Report {
     }
 
     fn fleet(&self) -> String {
-        let Some(fleet) = &self.fleet else { return "Not measured in this run.".to_owned() };
+        let Some(fleet) = &self.fleet else { return NOT_MEASURED.to_owned() };
         let mut text = format!(
             "{} databases with {} resources each converge in {}, with {} of resident memory and {} connections then. A pass over one of them takes {} of CPU.\n\n",
             fleet.databases,
@@ -300,9 +303,27 @@ impl Report {
         text
     }
 
+    fn long(&self) -> String {
+        let Some(long) = &self.long else { return NOT_MEASURED.to_owned() };
+        let mut rows = vec![
+            ["meanwhile", "took", "status after", "changes", "catalog p50", "p95", "p99", "status p50", "p95", "p99"]
+                .map(str::to_owned),
+        ];
+        let mut add = |what: &str, times: [String; 2], latencies: &Latencies| {
+            let ([took, ready], [a, b, c, d, e, f]) = (times, quantiles(latencies));
+            rows.push([what.to_owned(), took, ready, latencies.len().to_string(), a, b, c, d, e, f]);
+        };
+        add("nothing", ["", ""].map(str::to_owned), &long.idle);
+        for statement in &long.statements {
+            add(statement.what, [seconds(statement.took), seconds(statement.ready)], &statement.latencies);
+        }
+        let size = mebibytes(long.bytes as f64 / 1024.0 / 1024.0);
+        format!("{} rows, {size} without indexes, in 20 chunks of a day.\n\n{}", thousands(long.rows), table(&rows))
+    }
+
     fn catalogs(&self) -> String {
         let (Some(small), Some(large)) = (self.catalogs.first(), self.catalogs.last()) else {
-            return "Not measured in this run.".to_owned();
+            return NOT_MEASURED.to_owned();
         };
         let chunks = |catalog: &Catalog| format!("{} chunks", thousands(catalog.chunks));
         let mut rows = vec![[
