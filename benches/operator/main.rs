@@ -18,6 +18,7 @@ mod database;
 mod fleet;
 mod growth;
 mod long;
+mod ms5;
 mod operator;
 mod plots;
 mod relay;
@@ -57,6 +58,8 @@ pub struct Extent {
     pub chunks: Vec<usize>,
     /// Rows that a long statement is about. None: no long statements.
     pub long_rows: usize,
+    /// Rows of the factory's largest table in a second. None: no factory.
+    pub ms5_rate: usize,
 }
 
 impl Extent {
@@ -73,6 +76,7 @@ impl Extent {
             fleet: one(numbers("BENCH_FLEET", "100", "0")?),
             chunks: numbers("BENCH_CHUNKS", "10000,100000", "")?,
             long_rows: one(numbers("BENCH_LONG_ROWS", "5000000", "0")?),
+            ms5_rate: one(numbers("BENCH_MS5_RATE", "20", "0")?),
         })
     }
 }
@@ -98,6 +102,10 @@ async fn main() -> Result<()> {
     // WebAssembly has one session, and a long statement would hold it.
     if native && extent.long_rows > 0 {
         report.long = Some(long::measure(extent.long_rows, extent.changes).await?);
+        report.save(native)?;
+    }
+    if native && extent.ms5_rate > 0 {
+        report.ms5 = Some(ms5::measure(extent.ms5_rate).await?);
         report.save(native)?;
     }
     for chunks in &extent.chunks {

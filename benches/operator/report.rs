@@ -2,7 +2,9 @@
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
-use crate::{catalog::Catalog, changes::Latencies, fleet::Fleet, growth::Grown, long::Long, plots, support::Result};
+use crate::{
+    catalog::Catalog, changes::Latencies, fleet::Fleet, growth::Grown, long::Long, ms5::Ms5, plots, support::Result,
+};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
 const TEMPLATE: &str = include_str!("page.md.template");
@@ -14,6 +16,7 @@ pub struct Report {
     pub grown: Vec<Grown>,
     pub fleet: Option<Fleet>,
     pub long: Option<Long>,
+    pub ms5: Option<Ms5>,
     pub catalogs: Vec<Catalog>,
 }
 
@@ -40,7 +43,7 @@ impl Report {
             "timescaledb-policy-operator {} (release), TimescaleDB {extension} on PostgreSQL {postgres} ({how}), Kubernetes API server {kubernetes} (etcd without fsync)",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Self { machine, versions, grown: Vec::new(), fleet: None, long: None, catalogs: Vec::new() })
+        Ok(Self { machine, versions, grown: Vec::new(), fleet: None, long: None, ms5: None, catalogs: Vec::new() })
     }
 
     /// Writes the page and its plots as far as they are measured, where the server is a native one.
@@ -70,6 +73,7 @@ impl Report {
             ("restart", self.restart()),
             ("fleet", self.fleet()),
             ("long", self.long()),
+            ("ms5", self.ms5()),
             ("catalogs", self.catalogs()),
         ] {
             page = page.replace(&format!("<!-- {mark} -->"), text.trim_end());
@@ -319,6 +323,94 @@ impl Report {
         }
         let size = mebibytes(long.bytes as f64 / 1024.0 / 1024.0);
         format!("{} rows, {size} without indexes, in 20 chunks of a day.\n\n{}", thousands(long.rows), table(&rows))
+    }
+
+    fn ms5(&self) -> String {
+        let Some(ms5) = &self.ms5 else { return NOT_MEASURED.to_owned() };
+        let rows: i64 = ms5.tables.iter().map(|table| table.rows).sum();
+        let mut text = format!(
+            "{} rows, {} of `metric_hist` in a second. All {} resources were in sync {} after the start of the operator, and the jobs of the compression policies took {}.\n\n",
+            thousands(rows as usize),
+            ms5.rate,
+            ms5.resources,
+            seconds(ms5.ready),
+            seconds(ms5.compressing),
+        );
+        let mut sizes = vec![
+            [
+                "table",
+                "rows",
+                "plain table",
+                "hypertable",
+                "compressed chunks",
+                "their size before",
+                "after",
+                "saved",
+                "claimed",
+            ]
+            .map(str::to_owned),
+        ];
+        let size = |bytes: i64| mebibytes(bytes as f64 / 1024.0 / 1024.0);
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let saved = |before: i64, after: i64| {
+            if before > 0 { percent(1.0 - after as f64 / before as f64) } else { String::new() }
+        };
+        for of in &ms5.tables {
+            sizes.push([
+                format!("`{}`", of.name),
+                thousands(of.rows as usize),
+                size(of.plain),
+                size(of.hypertable),
+                format!("{} of {}", of.compressed, of.chunks),
+                size(of.before),
+                size(of.after),
+                saved(of.before, of.after),
+                of.claimed.map(percent).unwrap_or_default(),
+            ]);
+        }
+        let sum = |of: fn(&crate::ms5::Table) -> i64| ms5.tables.iter().map(of).sum::<i64>();
+        let (before, after) = (sum(|table| table.before), sum(|table| table.after));
+        sizes.push([
+            "all".to_owned(),
+            thousands(rows as usize),
+            size(sum(|table| table.plain)),
+            size(sum(|table| table.hypertable)),
+            format!("{} of {}", sum(|table| table.compressed), sum(|table| table.chunks)),
+            size(before),
+            size(after),
+            saved(before, after),
+            "80 %".to_owned(),
+        ]);
+        text.push_str(&table(&sizes));
+
+        let ratio = |some: Duration, other: Duration| format!("{:.1} ×", some.as_secs_f64() / other.as_secs_f64());
+        let columns = ["query", "plain table", "hypertable", "aggregate", "hypertable / aggregate", "claimed"];
+        let mut dashboards = vec![columns.map(str::to_owned)];
+        for of in &ms5.dashboards {
+            dashboards.push([
+                of.what.to_owned(),
+                milliseconds(of.plain),
+                milliseconds(of.hypertable),
+                milliseconds(of.aggregate),
+                ratio(of.hypertable, of.aggregate),
+                of.claimed.to_owned(),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table(&dashboards));
+
+        let columns = ["`metric_hist`", "plain table", "hypertable", "hypertable / plain table", "claimed"];
+        let mut accesses = vec![columns.map(str::to_owned)];
+        for of in &ms5.accesses {
+            accesses.push([
+                of.what.to_owned(),
+                milliseconds(of.before),
+                milliseconds(of.after),
+                format!("{:.2} ×", of.after.as_secs_f64() / of.before.as_secs_f64()),
+                of.claimed.to_owned(),
+            ]);
+        }
+        let _ = write!(text, "\n{}", table(&accesses));
+        text
     }
 
     fn catalogs(&self) -> String {
