@@ -96,18 +96,20 @@ impl Applying<'_, '_> {
     async fn confirm(&mut self, claim: &ClaimId, steps: &[&Step]) -> Result<(), Failure> {
         let Some(member) = self.pass.members.get(&claim.resource).cloned() else { return Ok(()) };
         let reporter = &self.pass.context.reporter;
-        if !self.pass.confirmed.contains(&None) {
-            reporter.confirm(self.pass.database).await?;
-            self.pass.confirmed.insert(None);
-        }
-        if !step::need_confirmation(claim.resource.kind, steps) {
+        let resource = Some(claim.resource.clone());
+        let needed = step::need_confirmation(claim.resource.kind, steps);
+        let of_database = async {
+            if self.pass.confirmed.contains(&None) { Ok(()) } else { reporter.confirm(self.pass.database).await }
+        };
+        let of_resource = async {
+            if !needed || self.pass.confirmed.contains(&resource) { Ok(()) } else { member.confirm(reporter).await }
+        };
+        futures::try_join!(of_database, of_resource)?;
+        self.pass.confirmed.insert(None);
+        if !needed {
             return Ok(());
         }
-        let resource = Some(claim.resource.clone());
-        if !self.pass.confirmed.contains(&resource) {
-            member.confirm(reporter).await?;
-            self.pass.confirmed.insert(resource);
-        }
+        self.pass.confirmed.insert(resource);
         match &claim.target {
             // Whether a target is selected hangs on its labels.
             Some(target) if !member.is_deleting() => self.pass.context.confirm_target(target, &member).await,

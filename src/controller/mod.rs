@@ -58,7 +58,7 @@ use state::State;
 use stores::{Stores, database_ref};
 
 /// Changes that come in a burst (`kubectl apply -f` of a folder) make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(20);
+const DEBOUNCE: Duration = Duration::from_millis(10);
 /// How long running passes may take to end after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 /// Pause before databases that could not be reported on are looked at again.
