@@ -418,7 +418,6 @@ pub fn watch_namespaces(
     impl Stream<Item = Result<PartialObjectMeta<Namespace>, watcher::Error>> + Send + 'static,
 ) {
     let (reader, writer) = reflector::store();
-    let mut seen: HashMap<String, u64> = HashMap::new();
     let watched = if scope.namespaces.is_empty() {
         watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
             .default_backoff()
@@ -426,20 +425,8 @@ pub fn watch_namespaces(
     } else {
         read_from_time_to_time(client.clone(), scope.namespaces.clone()).boxed()
     };
-    let stream = watched
-        .modify(|namespace| namespace.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
-        .filter_map(move |namespace| {
-            let changed = match namespace {
-                Err(error) => Some(Err(error)),
-                Ok(namespace) => {
-                    let marks = marks(&namespace);
-                    (seen.insert(namespace.name_any(), marks) != Some(marks)).then_some(Ok(namespace))
-                }
-            };
-            futures::future::ready(changed)
-        });
+    let watched = watched.modify(|namespace| namespace.managed_fields_mut().clear());
+    let stream = changes(watched, writer);
     (reader, stream)
 }
 
@@ -484,15 +471,21 @@ fn events<K: Reflected>(
         .filter_map(|event| futures::future::ready(event.map(readable).transpose()))
 }
 
-fn changes<K: Reflected>(
+/// What is told of is in the store: a list is in use there when it is whole, however many pages it has.
+fn changes<K>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
     writer: Writer<K>,
-) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static {
+) -> impl Stream<Item = Result<K, watcher::Error>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let reader = writer.as_reader();
     let mut seen: HashMap<ObjectRef<K>, u64> = HashMap::new();
-    events.reflect(writer).filter_map(move |event| {
+    let (mut listed, mut before) = (HashMap::new(), Vec::new());
+    events.reflect(writer).flat_map(move |event| {
         let changed = match event {
             Err(error) => Some(Err(error)),
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+            Ok(watcher::Event::Apply(object)) => {
                 let marks = marks(&object);
                 let before = seen.insert(ObjectRef::from_obj(&object), marks);
                 (before != Some(marks)).then_some(Ok(object))
@@ -501,9 +494,26 @@ fn changes<K: Reflected>(
                 seen.remove(&ObjectRef::from_obj(&object));
                 Some(Ok(object))
             }
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Ok(watcher::Event::Init) => {
+                (listed, before) = (HashMap::new(), reader.state());
+                None
+            }
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.insert(ObjectRef::from_obj(&object), marks(&object));
+                None
+            }
+            Ok(watcher::Event::InitDone) => {
+                let known = std::mem::replace(&mut seen, std::mem::take(&mut listed));
+                let is_gone = |object: &Arc<K>| !seen.contains_key(&ObjectRef::from_obj(&**object));
+                let gone: Vec<_> = std::mem::take(&mut before).into_iter().filter(is_gone).collect();
+                let is_news = |(name, marks): &(&ObjectRef<K>, &u64)| known.get(*name) != Some(marks);
+                let news: Vec<_> = seen.iter().filter(is_news).map(|(name, _)| name.clone()).collect();
+                let reader = reader.clone();
+                let news = news.into_iter().filter_map(move |name| reader.get(&name));
+                return stream::iter(gone.into_iter().chain(news).map(|object| Ok((*object).clone()))).boxed();
+            }
         };
-        futures::future::ready(changed)
+        stream::iter(changed).boxed()
     })
 }
 
@@ -544,4 +554,79 @@ fn marks<K: Resource>(object: &K) -> u64 {
     object.annotations().get(APPROVE_ANNOTATION).hash(&mut hasher);
     object.labels().hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, channel::mpsc};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use watcher::Event;
+
+    use super::*;
+
+    fn object(name: &str, generation: i64) -> ConfigMap {
+        let metadata = ObjectMeta {
+            namespace: Some("factory".to_owned()),
+            name: Some(name.to_owned()),
+            generation: Some(generation),
+            ..ObjectMeta::default()
+        };
+        ConfigMap { metadata, ..ConfigMap::default() }
+    }
+
+    /// What is told of after each of these events, each with the generation that the store has of it then.
+    fn told(events: Vec<watcher::Result<Event<ConfigMap>>>) -> Vec<Vec<(String, Option<i64>)>> {
+        let (reader, writer) = reflector::store::<ConfigMap>();
+        let (send, receive) = mpsc::unbounded();
+        let mut changes = changes(receive, writer).boxed();
+        let after = |event| {
+            send.unbounded_send(event).unwrap();
+            let mut told = Vec::new();
+            while let Some(Some(change)) = changes.next().now_or_never() {
+                let Ok(object) = change else { continue };
+                let stored = reader.get(&ObjectRef::from_obj(&object));
+                told.push((object.name_any(), stored.and_then(|stored| stored.metadata.generation)));
+            }
+            told.sort();
+            told
+        };
+        events.into_iter().map(after).collect()
+    }
+
+    #[test]
+    fn what_a_list_brings_is_told_of_when_the_store_has_it() {
+        let list = |generation| [Ok(Event::Init), Ok(Event::InitApply(object("a", generation))), Ok(Event::InitDone)];
+        let events = list(1).into_iter().chain(list(2)).chain(list(2));
+        let a = |generation| vec![("a".to_owned(), Some(generation))];
+        assert_eq!(told(events.collect()), [vec![], vec![], a(1), vec![], vec![], a(2), vec![], vec![], vec![]]);
+    }
+
+    #[test]
+    fn what_is_missing_in_a_list_is_told_of_too() {
+        let first = [Ok(Event::Init), Ok(Event::InitApply(object("a", 1))), Ok(Event::InitApply(object("b", 1)))];
+        let second = [Ok(Event::InitDone), Ok(Event::Init), Ok(Event::InitApply(object("a", 1))), Ok(Event::InitDone)];
+        let told = told(first.into_iter().chain(second).collect());
+        assert_eq!(told.last(), Some(&vec![("b".to_owned(), None)]));
+    }
+
+    #[test]
+    fn a_list_that_broke_off_loses_nothing() {
+        let events = vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(object("a", 1))),
+            Err(watcher::Error::NoResourceVersion),
+            Ok(Event::Init),
+            Ok(Event::InitApply(object("a", 1))),
+            Ok(Event::InitDone),
+        ];
+        assert_eq!(told(events).concat(), [("a".to_owned(), Some(1))]);
+    }
+
+    #[test]
+    fn our_own_writes_are_no_changes() {
+        let written = object("a", 1);
+        let events =
+            vec![Ok(Event::Apply(object("a", 1))), Ok(Event::Apply(written)), Ok(Event::Apply(object("a", 2)))];
+        assert_eq!(told(events).iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
+    }
 }
