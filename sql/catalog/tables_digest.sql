@@ -32,18 +32,22 @@ SELECT md5(ARRAY[
         LEFT JOIN _timescaledb_catalog.continuous_aggs_bucket_function bf ON bf.mat_hypertable_id = ca.mat_hypertable_id
     ),
     (
-        -- Methods, columns, operator classes, collations and predicates are in the definition; the rest is beside it.
+        -- Not by pg_get_indexdef, which takes a lock on the table.
         SELECT string_agg(
-            concat_ws('|', i.indrelid, ic.relname, i::text, pg_get_indexdef(i.indexrelid), obj_description(i.indexrelid, 'pg_class'), k.constraints),
+            concat_ws(
+                '|', ic.relname, ic.relam, i::text, obj_description(i.indexrelid, 'pg_class'), k.constraints, k.attributes, k.opclasses, k.collations
+            ),
             E'\n' ORDER BY i.indexrelid
         )
         FROM (
             SELECT i.indexrelid
             FROM (
-                SELECT schema_name, table_name
+                SELECT ht.schema_name, ht.table_name
                 FROM unnest($1::text[], $2::text[]) named (schema_name, table_name)
+                JOIN _timescaledb_catalog.hypertable ht
+                    ON ht.schema_name = named.schema_name AND ht.table_name = named.table_name
                 UNION ALL
-                SELECT ht.schema_name::text, ht.table_name::text
+                SELECT ht.schema_name, ht.table_name
                 FROM unnest($1::text[], $2::text[]) named (schema_name, table_name)
                 JOIN _timescaledb_catalog.continuous_agg ca
                     ON ca.user_view_schema = named.schema_name AND ca.user_view_name = named.table_name
@@ -70,7 +74,18 @@ SELECT md5(ARRAY[
                 SELECT FROM pg_depend p
                 WHERE p.refclassid = 'pg_class'::regclass AND p.refobjid = i.indexrelid
                 AND p.classid = 'pg_constraint'::regclass
-            ) AS constraints
+            ) AS constraints,
+            (
+                SELECT string_agg(concat_ws(' ', a.attname, a.atttypid, a.attcollation), ',' ORDER BY a.attrelid, a.attnum)
+                FROM pg_attribute a
+                WHERE a.attrelid IN (i.indrelid, i.indexrelid) AND a.attnum > 0 AND NOT a.attisdropped
+            ) AS attributes,
+            (
+                SELECT string_agg(concat_ws(' ', o.oid, o.opcname, o.opcdefault), ',' ORDER BY o.oid)
+                FROM pg_opclass o
+                WHERE o.oid = ANY (i.indclass)
+            ) AS opclasses,
+            (SELECT string_agg(c.collname, ',' ORDER BY c.oid) FROM pg_collation c WHERE c.oid = ANY (i.indcollation)) AS collations
         ) k
     )
 ]::text)

@@ -67,6 +67,10 @@ const CHANGES: &[&str] = &[
 async fn a_session_that_has_seen_the_catalog_before_sees_every_change() -> Result<()> {
     let db = Database::alone().await?;
     db.run("CREATE TABLE metric (ts timestamptz NOT NULL, device int NOT NULL, value float8, name text)").await?;
+    if db.server.is_native() {
+        // A job that runs between two observations is a change too.
+        db.run_as_superuser("SELECT _timescaledb_functions.stop_background_workers()").await?;
+    }
     let names = ["metric", "hourly", "by_hour", "measured"];
     let named: Vec<Relation> =
         names.iter().map(|name| format!("{}.{name}", db.schema).parse()).collect::<Result<_, _>>()?;
@@ -90,4 +94,31 @@ async fn a_session_that_has_seen_the_catalog_before_sees_every_change() -> Resul
 async fn observe_anew(db: &Database, named: &[&Relation]) -> Result<Catalog> {
     let session = Session::connect(&endpoint(&db.server.url_as(&db.server.operator())), &Metrics::default()).await?;
     Ok(session.observe(named).await?)
+}
+
+/// Whoever holds a table for hours must not keep the operator from all others.
+#[tokio::test]
+async fn an_observation_waits_for_no_lock_on_a_table() -> Result<()> {
+    let db = Database::alone().await?;
+    if !db.server.is_native() {
+        // It has one session: another transaction holds up everything.
+        return Ok(());
+    }
+    db.run(
+        "CREATE TABLE metric (ts timestamptz PRIMARY KEY, device int, name text);
+         SELECT public.create_hypertable('metric', 'ts');
+         CREATE INDEX by_device ON metric (device DESC, name COLLATE \"C\" text_pattern_ops) INCLUDE (ts);
+         COMMENT ON INDEX by_device IS 'timescaledb-policy-operator: 0123'",
+    )
+    .await?;
+    let metric: Relation = format!("{}.metric", db.schema).parse()?;
+    let before = db.session.observe(&[&metric]).await?;
+    assert_eq!(before.hypertables[&metric].indexes.len(), 2);
+    let mut other = db.server.connect().await?;
+    let held = other.transaction().await?;
+    held.batch_execute(&format!("LOCK TABLE {}.metric IN ACCESS EXCLUSIVE MODE", db.schema)).await?;
+    assert_eq!(db.session.observe(&[&metric]).await?, before);
+    assert_eq!(observe_anew(&db, &[&metric]).await?, before);
+    held.rollback().await?;
+    Ok(())
 }
