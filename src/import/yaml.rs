@@ -166,7 +166,7 @@ impl Serialize for Tree {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
                 for item in items {
                     match item {
-                        Self::Object(fields) if item.is_small() => list.serialize_element(&FlowMap(Fields(fields)))?,
+                        Self::Object(fields) if item.is_small() => list.serialize_element(&FlowMap(OneLine(fields)))?,
                         other => list.serialize_element(other)?,
                     }
                 }
@@ -185,6 +185,23 @@ impl Serialize for Fields<'_> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in self.0 {
             map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// The fields of a small object. What says again within it that a list stands on one line is taken by the library for the
+/// next list after it.
+struct OneLine<'a>(&'a [(String, Tree)]);
+
+impl Serialize for OneLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            match value {
+                Tree::List(items) => map.serialize_entry(name, items)?,
+                other => map.serialize_entry(name, other)?,
+            }
         }
         map.end()
     }
@@ -258,6 +275,16 @@ mod tests {
                 fields.prop_map(|fields| Tree::Object(fields.into_iter().collect())),
             ]
         })
+    }
+
+    #[test]
+    fn a_list_on_one_line_ends_with_it() {
+        let object = |name: &str, value| Tree::Object(vec![(name.to_owned(), value)]);
+        let text = Tree::List(vec![Tree::Text("a\n".to_owned())]);
+        let small = Tree::List(vec![object("a", Tree::List(Vec::new()))]);
+        let tree = Tree::Object(vec![("small".to_owned(), small), ("text".to_owned(), text)]);
+        let written = document(&tree).unwrap();
+        assert_eq!(serde_saphyr::from_str::<Tree>(&written).unwrap(), tree, "{written}");
     }
 
     proptest! {
