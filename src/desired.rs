@@ -626,7 +626,8 @@ struct Candidate {
 
 /// What the attached resources want of the database. Of several that claim the same object, the one that names it goes
 /// before those that select it, then the oldest, then the first by name; the others are `Conflicted`. A resource being
-/// deleted releases the object only if no other claims it.
+/// deleted releases the object only if no other claims it. Of a database that is being deleted nothing is wanted any more;
+/// what is being released still is.
 pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
     let orphan = database.spec.deletion_policy == DatabaseDeletion::Orphan;
     let home = database.metadata.namespace.as_deref().unwrap_or_default();
@@ -683,7 +684,13 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
             };
         }
     }
-    resolve(candidates, home, orphan)
+    let mut desired = resolve(candidates, home, orphan);
+    if database.metadata.deletion_timestamp.is_some() {
+        desired.claims.retain(|claim| matches!(claim.intent, Intent::Release(_)));
+        desired.rejected.clear();
+        desired.overridden.clear();
+    }
+    desired
 }
 
 fn claim_id<K: ResourceExt>(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     api::{TimescaleDatabase, timescale_database::Defaults},
     catalog::Catalog,
-    desired::{self, Attached, Desired, Intent},
+    desired::{self, Attached, Desired},
     monitoring::snapshot::Managed,
     plan::step::Plan,
 };
@@ -32,8 +32,7 @@ struct Planned {
 }
 
 impl Memo {
-    /// The resources as readers see them, and what they want. Of a database that is being deleted nothing is wanted any
-    /// more; what is being released is.
+    /// The resources as readers see them, and what they want.
     pub fn collect(
         &mut self,
         database: &Arc<TimescaleDatabase>,
@@ -45,12 +44,7 @@ impl Memo {
             |last: &Collected| Arc::ptr_eq(&last.database, database) && last.managed.attached.is_same(&attached);
         let collected = last.filter(is_same).unwrap_or_else(|| {
             let (whole, operator_defaults) = desired::with_operator_defaults(database, operator);
-            let mut desired = desired::collect(&whole, &attached);
-            if database.metadata.deletion_timestamp.is_some() {
-                desired.claims.retain(|claim| matches!(claim.intent, Intent::Release(_)));
-                desired.rejected.clear();
-                desired.overridden.clear();
-            }
+            let desired = desired::collect(&whole, &attached);
             let managed = Arc::new(Managed { database: whole, operator_defaults, attached });
             Collected { database: database.clone(), managed, desired: Arc::new(desired) }
         });
