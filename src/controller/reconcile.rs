@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion},
-    catalog::{Catalog, Extension},
+    catalog::{Answers, Catalog, Extension},
     db::Session,
     desired::{self, Desired},
     error::{self, Class, Failure},
@@ -173,7 +173,10 @@ impl Pass<'_> {
         } else {
             let rules = desired::rules(self.database);
             let answers = &mut self.state.answers;
-            let plan = plan::plan(plan::Inputs { desired, rules: &rules, catalog, answers, running: &running });
+            let plan_with = |answers: &Answers| {
+                plan::plan(plan::Inputs { desired, rules: &rules, catalog, answers, running: &running })
+            };
+            let plan = plan_with(answers);
             if plan.questions.is_empty() {
                 let plan = Arc::new(plan);
                 if running.is_empty() {
@@ -181,7 +184,7 @@ impl Pass<'_> {
                 }
                 plan
             } else {
-                Arc::new(session.plan(desired, &rules, catalog, answers, &running).await?)
+                Arc::new(session.complete(plan, plan_with, catalog, answers).await?)
             }
         };
         // Only what is still to be done can have failed.

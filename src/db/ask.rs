@@ -73,20 +73,35 @@ impl Session {
         answers: &mut Answers,
         running: &BTreeMap<ClaimId, String>,
     ) -> Result<Plan, Failure> {
-        let planned = async {
-            let mut plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+        let plan_with = |answers: &Answers| plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+        self.complete(plan_with(answers), plan_with, catalog, answers).await
+    }
+
+    /// A plan of this catalog with its questions answered: asks them and plans again with the answers, until none is left.
+    ///
+    /// # Errors
+    /// As those of [`Self::plan`].
+    pub async fn complete(
+        &self,
+        plan: Plan,
+        plan_with: impl Fn(&Answers) -> Plan + Send + Sync,
+        catalog: &Catalog,
+        answers: &mut Answers,
+    ) -> Result<Plan, Failure> {
+        let completed = async {
+            let mut plan = plan;
             for _ in 0..MAX_QUESTIONS {
                 let Some(extension) = catalog.server.extension.as_ref().filter(|_| !plan.questions.is_empty()) else {
                     break;
                 };
                 self.ask(&plan.questions, extension, answers).await?;
-                plan = plan::plan(plan::Inputs { desired, rules, catalog, answers, running });
+                plan = plan_with(answers);
             }
             Ok::<_, Failure>(plan)
         };
-        let planned = planned.await;
+        let completed = completed.await;
         answers.retain(|question, answer| question.is_lasting() && answer.is_lasting());
-        let plan = planned?;
+        let plan = completed?;
         if !plan.questions.is_empty() {
             let message = format!("the planner goes on asking: {:?}", plan.questions);
             return Err(Failure::new(Class::Bug, Reason::InternalError, message));
