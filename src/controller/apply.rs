@@ -104,8 +104,11 @@ impl Applying<'_, '_> {
         let of_resource = async {
             if !needed || self.pass.confirmed.contains(&resource) { Ok(()) } else { member.confirm(reporter).await }
         };
-        futures::try_join!(of_database, of_resource)?;
+        // Each by itself: that one of them has changed says nothing about the other.
+        let (of_database, of_resource) = futures::join!(of_database, of_resource);
+        of_database?;
         self.pass.confirmed.insert(None);
+        of_resource?;
         if !needed {
             return Ok(());
         }
