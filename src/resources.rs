@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt};
 use crate::{
     api::{
         CompressionPolicy, ContinuousAggregate, Hypertable, RetentionPolicy, TimescaleDatabase,
+        status::TargetStatus,
         types::{DatabaseRef, TargetKind},
     },
     desired::{Attached, PolicyTarget, Targeting},
@@ -81,13 +82,10 @@ impl Resources {
         policies: &[Arc<P>],
         database: &DatabaseKey,
     ) -> Vec<(Arc<P>, Vec<PolicyTarget>)> {
-        let here = |target: &PolicyTarget| match target {
-            PolicyTarget::Hypertable(h) => is_of(&h.spec.database_ref, &**h, database),
-            PolicyTarget::Aggregate(a) => is_of(&a.spec.database_ref, &**a, database),
-            PolicyTarget::Recorded(..) => false,
-        };
         let attached = policies.iter().filter_map(|policy| {
-            let targets: Vec<_> = self.targets(&**policy).into_iter().filter(here).collect();
+            let namespace = policy.meta().namespace.as_deref().unwrap_or_default();
+            let mut targets = self.targets(&**policy);
+            targets.retain(|target| is_in(target, namespace, database));
             (!targets.is_empty()).then(|| (policy.clone(), targets))
         });
         attached.collect()
@@ -154,6 +152,32 @@ pub fn is_of<K: Resource<DynamicType = ()>>(
 ) -> bool {
     let own = || resource.meta().namespace.as_deref().unwrap_or_default();
     reference.name == *name && reference.namespace.as_deref().unwrap_or_else(own) == namespace
+}
+
+/// Whether a target of a policy in this namespace is in this database.
+pub fn is_in(target: &PolicyTarget, namespace: &str, database: &DatabaseKey) -> bool {
+    match target {
+        PolicyTarget::Hypertable(hypertable) => is_of(&hypertable.spec.database_ref, &**hypertable, database),
+        PolicyTarget::Aggregate(aggregate) => is_of(&aggregate.spec.database_ref, &**aggregate, database),
+        PolicyTarget::Recorded(_, object) => {
+            (object.database_namespace.as_deref().unwrap_or(namespace), object.database.as_str())
+                == (database.0.as_str(), database.1.as_str())
+        }
+    }
+}
+
+/// The database of a target of a policy in this namespace.
+pub fn target_database(target: &PolicyTarget, namespace: &str) -> DatabaseKey {
+    match target {
+        PolicyTarget::Hypertable(hypertable) => database_of(&hypertable.spec.database_ref, &**hypertable),
+        PolicyTarget::Aggregate(aggregate) => database_of(&aggregate.spec.database_ref, &**aggregate),
+        PolicyTarget::Recorded(_, object) => recorded_database(object, namespace),
+    }
+}
+
+/// The database in which a policy in this namespace has recorded a target.
+pub fn recorded_database(object: &TargetStatus, namespace: &str) -> DatabaseKey {
+    (object.database_namespace.clone().unwrap_or_else(|| namespace.to_owned()), object.database.clone())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod report;
 pub mod scope;
 mod state;
 mod stores;
+mod watches;
 mod written;
 
 use std::{
@@ -280,12 +281,12 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let Settings { concurrency, instance, scope, defaults } = settings;
-    let (databases, database_changes) = stores::watch::<TimescaleDatabase>(&client, &scope);
-    let (hypertables, hypertable_changes) = stores::watch::<Hypertable>(&client, &scope);
-    let (aggregates, aggregate_changes) = stores::watch::<ContinuousAggregate>(&client, &scope);
-    let (compression, compression_changes) = stores::watch::<CompressionPolicy>(&client, &scope);
-    let (retention, retention_changes) = stores::watch::<RetentionPolicy>(&client, &scope);
-    let (namespaces, namespace_changes) = stores::watch_namespaces(&client, &scope);
+    let (databases, database_changes) = watches::watch::<TimescaleDatabase>(&client, &scope);
+    let (hypertables, hypertable_changes) = watches::watch::<Hypertable>(&client, &scope);
+    let (aggregates, aggregate_changes) = watches::watch::<ContinuousAggregate>(&client, &scope);
+    let (compression, compression_changes) = watches::watch::<CompressionPolicy>(&client, &scope);
+    let (retention, retention_changes) = watches::watch::<RetentionPolicy>(&client, &scope);
+    let (namespaces, namespace_changes) = watches::watch_namespaces(&client, &scope);
     let stores = Stores {
         databases: databases.clone(),
         hypertables,

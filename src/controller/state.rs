@@ -1,4 +1,5 @@
-//! What is kept of a database between passes: a session, answers, pauses. Never what the database looks like.
+//! What is kept of a database between passes: a session, answers, pauses. What the database looks like is asked anew in
+//! every pass; of the last one only what was worked out is kept, for when it looks the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
