@@ -8,6 +8,8 @@ SELECT jsonb_build_object(
         JOIN pg_namespace n ON n.oid = e.extnamespace
         WHERE e.extname = 'timescaledb'
     ),
+    -- Another one for each CREATE EXTENSION.
+    'installation', (SELECT e.oid::int8 FROM pg_extension e WHERE e.extname = 'timescaledb'),
     'license', current_setting('timescaledb.license', true),
     'read_only', pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean,
     'restoring', coalesce(nullif(current_setting('timescaledb.restoring', true), '')::boolean, false),

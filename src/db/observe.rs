@@ -52,6 +52,7 @@ fn unless_known(digest: &str, queries: &[&str], parameter: usize) -> String {
 /// What a session has read last, and how it asks.
 #[derive(Default)]
 pub(super) struct Seen {
+    installation: Option<i64>,
     prepared: Option<Prepared>,
     tables: Known<(Tables<Hypertable>, Tables<Aggregate>)>,
     jobs: Known<Jobs>,
@@ -118,6 +119,8 @@ struct Name {
 struct ServerRow {
     /// The mark of the session that answers.
     session: Option<String>,
+    /// Identifies the extension as it was created.
+    installation: Option<i64>,
     #[serde(flatten)]
     server: Server,
 }
@@ -136,8 +139,12 @@ impl Session {
         let mut seen = self.seen.lock().await;
         let observed = async {
             self.execute(BEGIN).await?;
-            let ServerRow { session, server } = one(&self.query(SERVER, &[]).await?)?;
+            let ServerRow { session, installation, server } = one(&self.query(SERVER, &[]).await?)?;
             self.must_be_marked(session.as_deref())?;
+            if seen.installation.is_some_and(|before| installation != Some(before)) {
+                return Err(installed_anew());
+            }
+            seen.installation = installation;
             if server.extension.is_none() {
                 return Ok(Catalog { server, ..Catalog::default() });
             }
@@ -189,6 +196,12 @@ impl Session {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// The server's process of a session goes on with the extension that it has loaded, and finds its tables no more.
+fn installed_anew() -> Failure {
+    let message = "the extension timescaledb was dropped or created anew since the session began; a new one begins";
+    Failure::new(Class::Transient, Reason::Retrying, message)
 }
 
 /// Puts the hypertables behind the aggregates where they belong.

@@ -1,6 +1,12 @@
 //! What a session reads of a catalog that it has read before.
 
-use timescaledb_policy_operator::{api::types::Relation, catalog::Catalog, db::Session, metrics::Metrics};
+use timescaledb_policy_operator::{
+    api::{status::Reason, types::Relation},
+    catalog::Catalog,
+    db::Session,
+    error::Class,
+    metrics::Metrics,
+};
 
 use super::driver::{Database, endpoint};
 use crate::support::Result;
@@ -24,6 +30,10 @@ const CHANGES: &[&str] = &[
     "RESET ROLE; UPDATE pg_index SET indisvalid = false WHERE indexrelid = '$schema.text_c'::regclass",
     "ALTER TABLE metric SET (timescaledb.compress, timescaledb.compress_segmentby = 'device')",
     "ALTER TABLE metric SET (timescaledb.compress, timescaledb.compress_segmentby = 'label', timescaledb.compress_orderby = 'ts DESC')",
+    "ALTER TABLE metric SET (timescaledb.compress_chunk_time_interval = '8 days')",
+    "ALTER TABLE metric SET (timescaledb.sparse_index = 'bloom(value)')",
+    "SET timescaledb.enable_chunk_skipping = on; SELECT public.enable_chunk_skipping('metric', 'batch')",
+    "SELECT public.disable_chunk_skipping('metric', 'batch')",
     "SELECT public.add_compression_policy('metric', interval '7 days')",
     "SELECT public.add_retention_policy('metric', interval '90 days')",
     "SELECT public.alter_job(max(id), schedule_interval => interval '3 days') FROM _timescaledb_config.bgw_job",
@@ -66,7 +76,8 @@ const CHANGES: &[&str] = &[
 #[tokio::test]
 async fn a_session_that_has_seen_the_catalog_before_sees_every_change() -> Result<()> {
     let db = Database::alone().await?;
-    db.run("CREATE TABLE metric (ts timestamptz NOT NULL, device int NOT NULL, value float8, name text)").await?;
+    db.run("CREATE TABLE metric (ts timestamptz NOT NULL, device int NOT NULL, value float8, name text, batch int)")
+        .await?;
     if db.server.is_native() {
         // A job that runs between two observations is a change too.
         db.run_as_superuser("SELECT _timescaledb_functions.stop_background_workers()").await?;
@@ -92,8 +103,7 @@ async fn a_session_that_has_seen_the_catalog_before_sees_every_change() -> Resul
 }
 
 async fn observe_anew(db: &Database, named: &[&Relation]) -> Result<Catalog> {
-    let session = Session::connect(&endpoint(&db.server.url_as(&db.server.operator())), &Metrics::default()).await?;
-    Ok(session.observe(named).await?)
+    Ok(connect(db).await?.observe(named).await?)
 }
 
 /// Whoever holds a table for hours must not keep the operator from all others.
@@ -121,4 +131,42 @@ async fn an_observation_waits_for_no_lock_on_a_table() -> Result<()> {
     assert_eq!(observe_anew(&db, &[&metric]).await?, before);
     held.rollback().await?;
     Ok(())
+}
+
+/// A process of the server that has loaded an extension does not find its tables any more when it is dropped and created.
+#[tokio::test]
+async fn a_session_ends_when_the_extension_is_not_the_one_that_it_began_with() -> Result<()> {
+    let db = Database::alone().await?;
+    if !db.server.is_native() {
+        // Its one process has the library loaded and cannot create the extension again.
+        return Ok(());
+    }
+    let metric: Relation = format!("{}.metric", db.schema).parse()?;
+    let has_it = |catalog: &Catalog| (catalog.server.extension.is_some(), catalog.hypertables.contains_key(&metric));
+    let table =
+        "CREATE TABLE metric (ts timestamptz PRIMARY KEY, value float8); SELECT create_hypertable('metric', 'ts')";
+    db.run_as_superuser(table).await?;
+    assert_eq!(has_it(&db.session.observe(&[]).await?), (true, true));
+
+    db.run_as_superuser("DROP EXTENSION timescaledb CASCADE; DROP TABLE metric").await?;
+    let ends = async |session: &Session| {
+        let failure = session.observe(&[]).await.expect_err("the session goes on");
+        assert_eq!((failure.class, failure.reason), (Class::Transient, Reason::Retrying), "{failure}");
+        connect(&db).await
+    };
+    let session = ends(&db.session).await?;
+    assert_eq!(has_it(&session.observe(&[]).await?), (false, false));
+
+    db.run_as_superuser("CREATE EXTENSION timescaledb SCHEMA public").await?;
+    db.run_as_superuser(table).await?;
+    assert_eq!(has_it(&session.observe(&[]).await?), (true, true), "nothing was loaded before");
+
+    db.run_as_superuser("DROP EXTENSION timescaledb CASCADE").await?;
+    db.run_as_superuser("CREATE EXTENSION timescaledb SCHEMA public").await?;
+    assert_eq!(has_it(&ends(&session).await?.observe(&[]).await?), (true, false));
+    Ok(())
+}
+
+async fn connect(db: &Database) -> Result<Session> {
+    Ok(Session::connect(&endpoint(&db.server.url_as(&db.server.operator())), &Metrics::default()).await?)
 }
