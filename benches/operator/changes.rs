@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use kube::{
     Api,
-    api::WatchEvent,
+    api::{WatchEvent, WatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -107,11 +107,8 @@ impl<'a> Changes<'a> {
         let days = 1000 + fastrand::u32(..100_000);
         // Somewhere within the interval between two passes.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(100..400))).await;
-        let before = cluster.get("retentionpolicies", &policy).await?;
-        let watch = api(cluster, "retentionpolicies");
-        let parameters = kube::api::WatchParams::default().fields(&format!("metadata.name={policy}"));
-        let version = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let mut events = watch.watch(&parameters, version).await?.boxed();
+        let version = version_of(&cluster.get("retentionpolicies", &policy).await?);
+        let mut events = watch(cluster, &policy, &version).await?;
 
         let started = Instant::now();
         let generation =
@@ -126,14 +123,24 @@ impl<'a> Changes<'a> {
             }
         };
         let in_status = async {
-            while let Some(event) = events.next().await {
-                if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event?
-                    && is_ready(&object.data, generation)
-                {
-                    return Ok(started.elapsed());
+            loop {
+                match events.next().await {
+                    Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))
+                        if is_ready(&object.data, generation) =>
+                    {
+                        return Ok(started.elapsed());
+                    }
+                    Some(Ok(WatchEvent::Error(_)) | Err(_)) | None => {
+                        // The API server ends watches; what came meanwhile is in the object.
+                        let now = cluster.get("retentionpolicies", &policy).await?;
+                        if is_ready(&now, generation) {
+                            return Ok(started.elapsed());
+                        }
+                        events = watch(cluster, &policy, &version_of(&now)).await?;
+                    }
+                    Some(Ok(_)) => {}
                 }
             }
-            Err("the watch ended".into())
         };
         let both = tokio::time::timeout(PATIENCE, async { futures::try_join!(in_catalog, in_status) });
         let (catalog, status) = both.await??;
@@ -157,7 +164,18 @@ fn is_ready(object: &Value, generation: i64) -> bool {
     ready.is_some_and(|ready| ready["status"] == "True" && ready["observedGeneration"] == generation)
 }
 
-fn api(cluster: &Cluster, plural: &str) -> Api<DynamicObject> {
+fn version_of(object: &Value) -> String {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn watch(
+    cluster: &Cluster,
+    policy: &str,
+    version: &str,
+) -> Result<BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>> {
     let kind = GroupVersionKind::gvk("timescaledb-policy.io", "v1alpha1", "RetentionPolicy");
-    Api::namespaced_with(cluster.client(), NAMESPACE, &ApiResource::from_gvk_with_plural(&kind, plural))
+    let resource = ApiResource::from_gvk_with_plural(&kind, "retentionpolicies");
+    let api = Api::<DynamicObject>::namespaced_with(cluster.client(), NAMESPACE, &resource);
+    let parameters = WatchParams::default().fields(&format!("metadata.name={policy}"));
+    Ok(api.watch(&parameters, version).await?.boxed())
 }
