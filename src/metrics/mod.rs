@@ -14,7 +14,7 @@ use prometheus_client::{
     },
     registry::{Metric, Registry},
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{Class, Failure},
@@ -297,12 +297,43 @@ impl Metrics {
 
     /// All metrics in OpenMetrics text.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail; the encoders of all registered metrics are the library's own.
+        self.pieces().concat()
+    }
+
+    /// The same in pieces: of thousands of tables it has megabytes, and a text that grows is held twice.
+    pub fn pieces(&self) -> Vec<String> {
+        let mut text = Pieces::default();
+        // Writing to memory cannot fail; the encoders of all registered metrics are the library's own.
         if let Err(error) = encode(&mut text, &self.registry) {
             tracing::error!(%error, "metrics cannot be encoded");
         }
-        text
+        text.full.push(text.last);
+        text.full
+    }
+}
+
+/// Bytes of a piece of text.
+const PIECE: usize = 64 * 1024;
+
+struct Pieces {
+    full: Vec<String>,
+    last: String,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { full: Vec::new(), last: String::with_capacity(PIECE) }
+    }
+}
+
+impl fmt::Write for Pieces {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.last.len() + text.len() > self.last.capacity() {
+            let next = String::with_capacity(PIECE.max(text.len()));
+            self.full.push(std::mem::replace(&mut self.last, next));
+        }
+        self.last.push_str(text);
+        Ok(())
     }
 }
 

@@ -2,15 +2,17 @@
 
 pub mod monitoring;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
+use futures::stream;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{controller::Health, metrics::Metrics};
@@ -44,7 +46,11 @@ pub async fn serve(
             "/metrics",
             get(async |State(app): State<App>| {
                 let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(header::CONTENT_TYPE, openmetrics)], app.metrics.text())
+                let pieces = app.metrics.pieces();
+                let length = pieces.iter().map(String::len).sum::<usize>();
+                let headers =
+                    [(header::CONTENT_TYPE, openmetrics.to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+                (headers, Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>))))
             }),
         )
         .with_state(App { health, metrics });
