@@ -228,12 +228,12 @@ impl Session {
         query: &str,
         extension: &Extension,
     ) -> Result<Result<Definition, TextError>, Failure> {
+        let definition = self.definition.get_or_try_init(|| self.prepare(DEFINITION)).await?;
         let path = sql::set_search_path("SET LOCAL", &sql::lookup_path(aggregate, extension));
         let read = self.rolled_back(&path, async {
             self.statement(&sql::temporary_view(query), QUICK).await?;
             self.execute("SET LOCAL search_path = pg_catalog").await?;
-            self.query(DEFINITION, &[(&aggregate.schema.as_str(), Type::TEXT), (&aggregate.name.as_str(), Type::TEXT)])
-                .await
+            self.query_prepared(definition, &[&aggregate.schema.as_str(), &aggregate.name.as_str()]).await
         });
         let rows = match text_error(read.await)? {
             Ok(rows) => rows,

@@ -15,7 +15,7 @@ pub mod url;
 
 use std::{fmt, sync::atomic::AtomicBool, time::Duration};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::{
     CancelToken, Client, Row, Statement,
     types::{ToSql, Type},
@@ -78,6 +78,8 @@ pub struct Session {
     to_be_flushed: AtomicBool,
     /// What the last observation has read.
     seen: Mutex<Seen>,
+    /// The question about a definition, once it was asked: to plan it takes longer than to answer it.
+    definition: OnceCell<Statement>,
 }
 
 impl fmt::Debug for Session {
@@ -124,6 +126,7 @@ impl Session {
             mark,
             to_be_flushed: AtomicBool::new(false),
             seen: Mutex::default(),
+            definition: OnceCell::new(),
         };
         let [running, waiting] = NOTICE_A_GONE_CLIENT;
         let (pinned, running, waiting) =
