@@ -632,14 +632,16 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
     let orphan = database.spec.deletion_policy == DatabaseDeletion::Orphan;
     let home = database.metadata.namespace.as_deref().unwrap_or_default();
     let defaults = Defaults::of(database);
-    let mut candidates = Vec::new();
-    for resource in &attached.hypertables {
+    let Attached { hypertables, aggregates, compression, retention, namespaces: _ } = attached;
+    let policies = compression.iter().map(|(_, on)| on.len()).chain(retention.iter().map(|(_, on)| on.len()));
+    let mut candidates = Vec::with_capacity(hypertables.len() + aggregates.len() + policies.sum::<usize>());
+    for resource in hypertables {
         let object = relation(&resource.spec.schema, &resource.spec.table, "table");
         let id = claim_id(home, Kind::Hypertable, &**resource, None);
         candidates
             .push(candidate(&**resource, id, object, hypertable_target(resource, &defaults), |_| Release::Nothing));
     }
-    for resource in &attached.aggregates {
+    for resource in aggregates {
         let object = relation(&resource.spec.schema, &resource.spec.name, "name");
         let release = |relation| {
             let drops = aggregate_needs_release(resource.spec.deletion_policy);
@@ -648,7 +650,7 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
         let id = claim_id(home, Kind::ContinuousAggregate, &**resource, None);
         candidates.push(candidate(&**resource, id, object, aggregate_target(resource), release));
     }
-    for (resource, targets) in &attached.compression {
+    for (resource, targets) in compression {
         for on in targets {
             let release = policy_release(resource.spec.deletion_policy, PolicyKind::Compression);
             let id = claim_id(home, Kind::CompressionPolicy, &**resource, Some((&**resource, on)));
@@ -657,7 +659,7 @@ pub fn collect(database: &TimescaleDatabase, attached: &Attached) -> Desired {
             candidates.push(candidate(&**resource, id, object, target, release));
         }
     }
-    for (resource, targets) in &attached.retention {
+    for (resource, targets) in retention {
         for on in targets {
             let release = policy_release(resource.spec.deletion_policy, PolicyKind::Retention);
             let id = claim_id(home, Kind::RetentionPolicy, &**resource, Some((&**resource, on)));
@@ -748,7 +750,7 @@ fn approvals<K: ResourceExt>(resource: &K) -> Vec<PlanDigest> {
 type Rank<'a> = (bool, Option<Timestamp>, &'a ClaimId);
 
 fn resolve(candidates: Vec<Candidate>, home: &str, orphan: bool) -> Desired {
-    let mut desired = Desired::default();
+    let mut desired = Desired { claims: Vec::with_capacity(candidates.len()), ..Desired::default() };
     let mut owners: BTreeMap<ObjectKey, Rank<'_>> = BTreeMap::new();
     for Candidate { id, created, key, stays, .. } in &candidates {
         if let (Some(key), true) = (key, stays) {

@@ -303,10 +303,12 @@ impl Stores {
         let aggregates = self.aggregates.state_filter(|a| resources::is_of(&a.spec.database_ref, a, &here));
         let compression = self.policies(&self.compression, &here);
         let retention = self.policies(&self.retention, &here);
-        let others = hypertables.iter().map(|h| h.namespace()).chain(aggregates.iter().map(|a| a.namespace()));
-        let others = others.chain(compression.iter().map(|(p, _)| p.namespace()));
-        let others = others.chain(retention.iter().map(|(p, _)| p.namespace()));
-        let others: BTreeSet<_> = others.flatten().filter(|other| other != namespace).collect();
+        fn own<K: Resource>(resource: &Arc<K>) -> Option<&str> {
+            resource.meta().namespace.as_deref()
+        }
+        let others = hypertables.iter().map(own).chain(aggregates.iter().map(own));
+        let others = others.chain(compression.iter().map(|(p, _)| own(p))).chain(retention.iter().map(|(p, _)| own(p)));
+        let others: BTreeSet<_> = others.flatten().filter(|other| *other != namespace).map(str::to_owned).collect();
         let labels = |name: String| {
             let found = self.namespaces.get(&ObjectRef::new(&name))?;
             Some((name, found.labels().clone()))
