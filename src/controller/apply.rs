@@ -5,20 +5,27 @@ use std::{
     time::Instant,
 };
 
-use futures::{StreamExt, stream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
+use kube::ResourceExt;
 use tokio::sync::mpsc;
 
 use super::{
+    Context,
     attached::{CONCURRENT_WRITES, Member},
+    memo::Collected,
     pass::{Findings, Pass},
     report::Note,
     state::Ended,
 };
 use crate::{
-    api::{status::Reason, timescale_database::Mode},
+    api::{FINALIZER, status::Reason, timescale_database::Mode},
     catalog::Extension,
     db::Session,
-    desired::{ClaimId, Desired, Intent, ResourceId},
+    desired::{ClaimId, Intent, ResourceId},
     error::{self, Class, Failure},
     plan::step::{self, Plan, Step, Verdict},
     sql,
@@ -31,7 +38,12 @@ pub(super) struct Applying<'p, 'a> {
     pub(super) extension: &'p Extension,
     /// Takes what was done for a resource, to be published beside the steps for the next ones.
     pub(super) told: mpsc::UnboundedSender<(Member, Note)>,
+    /// Resources that were compared with the API server and found changed, until their turn comes.
+    pub(super) changed: BTreeMap<Option<ResourceId>, Failure>,
 }
+
+/// Claims whose resources are compared with the API server together with the one whose turn it is.
+const AHEAD: usize = 7;
 
 /// How far the steps of one claim came.
 enum Progress<'s> {
@@ -49,14 +61,15 @@ impl Applying<'_, '_> {
         // What failed in an earlier round is planned again but not among the steps; what comes after it must wait all the same.
         let mut unfinished: BTreeSet<ClaimId> = self.pass.state.running().into_keys().collect();
         unfinished.extend(self.pass.findings.failures.keys().cloned());
-        for mine in steps.chunk_by(|a, b| a.claim == b.claim) {
+        let claims: Vec<_> = steps.chunk_by(|a, b| a.claim == b.claim).collect();
+        for (i, mine) in claims.iter().enumerate() {
             let claim = &mine[0].claim;
             let waits = mine.iter().flat_map(|step| &step.after).any(|id| id != claim && unfinished.contains(id));
             if waits || self.is_paused(claim) {
                 unfinished.insert(claim.clone());
                 continue;
             }
-            if let Err(failure) = self.confirm(claim, mine).await {
+            if let Err(failure) = self.confirm(&claims[i..]).await {
                 self.pass.fail(claim, failure);
                 unfinished.insert(claim.clone());
                 continue;
@@ -82,8 +95,8 @@ impl Applying<'_, '_> {
     }
 
     fn tell(&mut self, claim: &ClaimId) {
-        let Pass { members, findings, .. } = &mut *self.pass;
-        let Some(member) = members.get(&claim.resource) else { return };
+        let Pass { collected, findings, .. } = &mut *self.pass;
+        let Some(member) = collected.members.get(&claim.resource) else { return };
         if let Some(note) = findings.notes.remove(claim) {
             findings.told.insert(claim.clone());
             // Who takes it ends after these steps.
@@ -92,36 +105,66 @@ impl Applying<'_, '_> {
     }
 
     /// Makes sure that nothing is done on an old view that could not be taken back. What was seen is compared with the API
-    /// server once in a pass.
-    async fn confirm(&mut self, claim: &ClaimId, steps: &[&Step]) -> Result<(), Failure> {
-        let Some(member) = self.pass.members.get(&claim.resource).cloned() else { return Ok(()) };
-        let reporter = &self.pass.context.reporter;
-        let resource = Some(claim.resource.clone());
-        let needed = step::need_confirmation(claim.resource.kind, steps);
-        let of_database = async {
-            if self.pass.confirmed.contains(&None) { Ok(()) } else { reporter.confirm(self.pass.database).await }
-        };
-        let of_resource = async {
-            if !needed || self.pass.confirmed.contains(&resource) { Ok(()) } else { member.confirm(reporter).await }
-        };
-        // Each by itself: that one of them has changed says nothing about the other.
-        let (of_database, of_resource) = futures::join!(of_database, of_resource);
-        of_database?;
-        self.pass.confirmed.insert(None);
-        of_resource?;
-        if !needed {
-            return Ok(());
+    /// server once in a pass: for the first of these claims, and at the same time for those that come soon after it.
+    async fn confirm(&mut self, claims: &[&[&Step]]) -> Result<(), Failure> {
+        let claim = &claims[0][0].claim;
+        let Some(member) = self.pass.members().get(&claim.resource).cloned() else { return Ok(()) };
+        self.look_ahead(claims).await;
+        if let Some(failure) = self.changed.remove(&None) {
+            return Err(failure);
         }
-        self.pass.confirmed.insert(resource);
+        let resource = Some(claim.resource.clone());
+        if let Some(failure) = self.changed.remove(&resource) {
+            return Err(failure);
+        }
         match &claim.target {
             // Whether a target is selected hangs on its labels.
-            Some(target) if !member.is_deleting() => self.pass.context.confirm_target(target, &member).await,
+            Some(target) if !member.is_deleting() && self.pass.confirmed.contains(&resource) => {
+                self.pass.context.confirm_target(target, &member).await
+            }
             _ => Ok(()),
         }
     }
 
+    async fn look_ahead(&mut self, claims: &[&[&Step]]) {
+        let (pass, changed) = (&mut *self.pass, &mut self.changed);
+        let (reporter, database) = (&pass.context.reporter, pass.database);
+        let unconfirmed = |steps: &[&Step]| {
+            let resource = &steps[0].claim.resource;
+            let known = Some(resource.clone());
+            let needed = step::need_confirmation(resource.kind, steps);
+            (needed && !pass.confirmed.contains(&known) && !changed.contains_key(&known)).then(|| resource.clone())
+        };
+        let mut resources: BTreeSet<_> = unconfirmed(claims[0]).into_iter().collect();
+        if !resources.is_empty() {
+            // What loses something is compared right before it is done.
+            let is_harmless = |steps: &&&[&Step]| steps.iter().all(|step| step.hazards.is_empty());
+            let ahead = claims[1..].iter().take(AHEAD).filter(is_harmless);
+            resources.extend(ahead.filter_map(|steps| unconfirmed(steps)));
+        }
+        let mut comparisons: Vec<BoxFuture<'_, _>> = Vec::new();
+        if !pass.confirmed.contains(&None) {
+            comparisons.push(async { (None, reporter.confirm(database).await) }.boxed());
+        }
+        for id in resources {
+            if let Some(member) = pass.collected.members.get(&id) {
+                comparisons.push(async { (Some(id), member.confirm(reporter).await) }.boxed());
+            }
+        }
+        for (resource, result) in join_all(comparisons).await {
+            match result {
+                Ok(()) => {
+                    pass.confirmed.insert(resource);
+                }
+                Err(failure) => {
+                    changed.insert(resource, failure);
+                }
+            }
+        }
+    }
+
     fn is_paused(&mut self, claim: &ClaimId) -> bool {
-        let generation = self.pass.members.get(&claim.resource).and_then(Member::generation);
+        let generation = self.pass.members().get(&claim.resource).and_then(Member::generation);
         let pauses = &self.pass.state.pauses;
         let pause = pauses.get(claim).filter(|p| p.generation == generation && p.until > Instant::now());
         let Some(pause) = pause else { return false };
@@ -174,41 +217,55 @@ impl Applying<'_, '_> {
     }
 }
 
+/// What became of putting finalizers on.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The database's resource was given its own.
+    database: bool,
+    /// For each resource, by its claims.
+    attempts: Vec<(Vec<ClaimId>, Result<(), Failure>)>,
+}
+
+/// What will have to be undone must hold its finalizer before it is done or adopted, and its database before that. In
+/// `Observe` mode nothing is ever undone.
+pub(super) async fn hold_on(collected: &Collected, context: &Context) -> Held {
+    let database = &collected.managed.database;
+    if database.spec.mode == Mode::Observe {
+        return Held::default();
+    }
+    let mut unheld: BTreeMap<&ResourceId, (&Member, Vec<&ClaimId>)> = BTreeMap::new();
+    for claim in collected.desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))) {
+        let resource = &claim.id.resource;
+        if let Some(member) = collected.members.get(resource).filter(|m| m.needs_release() && !m.has_finalizer()) {
+            unheld.entry(resource).or_insert_with(|| (member, Vec::new())).1.push(&claim.id);
+        }
+    }
+    if unheld.is_empty() {
+        return Held::default();
+    }
+    let is_held = database.finalizers().iter().any(|f| f == FINALIZER);
+    let first = if is_held { Ok(()) } else { context.reporter.finalize(&**database, true).await };
+    let hold = async |(member, claims): (&Member, Vec<&ClaimId>)| {
+        let held = match &first {
+            Ok(()) => member.finalize(&context.reporter, true).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        (claims.into_iter().cloned().collect(), held)
+    };
+    let attempts = stream::iter(unheld.into_values()).map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
+    Held { database: first.is_ok(), attempts }
+}
+
 impl Pass<'_> {
     /// Connections beside the session's own.
     pub(super) fn free_connections(&self) -> usize {
         usize::try_from(self.database.spec.max_connections - 1).unwrap_or(1).max(1)
     }
 
-    /// What will have to be undone must hold its finalizer before it is done or adopted, and its database before that. In
-    /// `Observe` mode nothing is ever undone.
-    pub(super) async fn hold_on(&mut self, desired: &Desired) {
-        if self.database.spec.mode == Mode::Observe {
-            return;
-        }
-        let mut unheld: BTreeMap<&ResourceId, (Member, Vec<&ClaimId>)> = BTreeMap::new();
-        for claim in desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))) {
-            let resource = &claim.id.resource;
-            if let Some(member) = self.members.get(resource).filter(|m| m.needs_release() && !m.has_finalizer()) {
-                unheld.entry(resource).or_insert_with(|| (member.clone(), Vec::new())).1.push(&claim.id);
-            }
-        }
-        if unheld.is_empty() {
-            return;
-        }
-        let reporter = &self.context.reporter;
-        let database = if self.held { Ok(()) } else { reporter.finalize(self.database, true).await };
-        self.held |= database.is_ok();
-        let hold = async |(member, claims): (Member, Vec<&ClaimId>)| {
-            let claims: Vec<_> = claims.into_iter().cloned().collect();
-            match &database {
-                Ok(()) => (claims, member.finalize(reporter, true).await),
-                Err(failure) => (claims, Err(failure.clone())),
-            }
-        };
-        let unheld = stream::iter(unheld.into_values());
-        let results: Vec<_> = unheld.map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
-        for (claims, result) in results {
+    /// Takes note of what holds its finalizer now, and of what could not be given it.
+    pub(super) fn take_held(&mut self, Held { database, attempts }: Held) {
+        self.held |= database;
+        for (claims, result) in attempts {
             match result {
                 Ok(()) => self.confirmed.extend(claims.first().map(|claim| Some(claim.resource.clone()))),
                 Err(failure) => {
@@ -239,7 +296,7 @@ impl Pass<'_> {
     fn fail(&mut self, claim: &ClaimId, failure: Failure) {
         self.context.metrics.error(&failure);
         tracing::warn!(%claim, class = failure.class.as_str(), reason = failure.reason.as_str(), "{failure}");
-        let generation = self.members.get(&claim.resource).and_then(Member::generation);
+        let generation = self.members().get(&claim.resource).and_then(Member::generation);
         let (class, resync) = (failure.class, self.pace.resync);
         self.state.pause(claim, generation, failure.clone(), |failures| {
             error::pause(class, failures, resync, fastrand::f64())
@@ -251,7 +308,8 @@ impl Pass<'_> {
     /// it is drift that is corrected.
     fn has_drifted(&self, claim: &ClaimId) -> bool {
         let observed = self.database.status.as_ref().and_then(|status| status.observed_generation);
-        let Some(member) = self.members.get(&claim.resource).filter(|_| observed == self.database.metadata.generation)
+        let Some(member) =
+            self.members().get(&claim.resource).filter(|_| observed == self.database.metadata.generation)
         else {
             return false;
         };
@@ -293,7 +351,7 @@ impl Pass<'_> {
 
     /// One event for all steps of a claim: what changed, with the SQL.
     fn note_applied(&mut self, step: &Step, extension: &Extension, drifted: bool) {
-        let reason = match self.members.get(&step.claim.resource) {
+        let reason = match self.members().get(&step.claim.resource) {
             Some(member) if member.is_deleting() => Reason::Released,
             _ if drifted => Reason::DriftCorrected,
             _ => Reason::Applied,

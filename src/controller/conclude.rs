@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{attached::all, pass::Pass, report::Voice};
+use super::{
+    attached::all,
+    memo::{Sources, Totals},
+    pass::{Findings, Pass},
+    report::Voice,
+};
 use crate::{
     api::{
         status::{Reason, TargetStatus},
@@ -26,7 +31,39 @@ const ORPHAN_FAILURES: u32 = 6;
 
 impl Pass<'_> {
     /// Tells every resource what became of it, where that is news.
-    pub(super) async fn report(&self) -> Result<(), Failure> {
+    pub(super) async fn report(&mut self) -> Result<(), Failure> {
+        let sources = self.sources();
+        let said =
+            sources.as_ref().and_then(|sources| self.state.memo.said(sources, self.pace.statistics.to_duration()));
+        let totals = if let Some(totals) = said {
+            self.publish(totals.reasons.clone(), None);
+            totals
+        } else {
+            let (totals, is_news) = self.tell_members().await?;
+            if let Some(sources) = sources.filter(|_| !is_news) {
+                self.state.memo.keep_said(sources, totals.clone());
+            }
+            totals
+        };
+        self.tell_database(totals.in_sync).await
+    }
+
+    /// What the attached resources say comes from these, unless something was done or failed in this pass.
+    fn sources(&self) -> Option<Sources> {
+        let Findings { catalog, jobs, tables, plan, failures, notes, .. } = &self.findings;
+        let catalog = catalog.clone().filter(|_| failures.is_empty() && notes.is_empty())?;
+        Some(Sources {
+            collected: self.collected.clone(),
+            catalog,
+            plan: plan.clone(),
+            jobs: jobs.clone(),
+            tables: tables.clone(),
+            reading: self.state.readings.last().cloned(),
+        })
+    }
+
+    /// Tells the attached resources. Returns what they say in numbers, and whether that was news for any of them.
+    async fn tell_members(&self) -> Result<(Totals, bool), Failure> {
         let findings = &self.findings;
         let reading = self.state.readings.last().cloned();
         let statistics = reading.as_ref().map(|reading| &reading.statistics);
@@ -39,10 +76,10 @@ impl Pass<'_> {
         let summaries: BTreeMap<ClaimId, Option<Summary>> = findings.plan.verdicts.iter().map(summary_of).collect();
         let reasons =
             count(summaries.iter().filter_map(|(id, summary)| Some((id.resource.kind, summary.as_ref()?.reason))));
-        self.publish(reasons, None);
+        self.publish(reasons.clone(), None);
         let mut in_sync = 0;
         let mut selected = BTreeMap::new();
-        for (id, member) in self.members.iter().filter(|(_, member)| member.is_selecting()) {
+        for (id, member) in self.members().iter().filter(|(_, member)| member.is_selecting()) {
             let outcome = |target: &(TargetId, TargetStatus)| {
                 let claim = ClaimId { resource: id.clone(), target: Some(target.0.clone()) };
                 let summary = match summaries.get(&claim) {
@@ -57,9 +94,9 @@ impl Pass<'_> {
         }
         let every = self.pace.statistics.to_duration();
         let jobs = catalog.map(|_| SeenJobs { reports: &findings.jobs, at: Timestamp::now(), every });
-        let tables = catalog.and(statistics).map(|_| &findings.tables);
+        let tables = catalog.and(statistics).map(|_| &*findings.tables);
         let (mut said, mut unsaid) = (Vec::new(), Vec::new());
-        for (id, member) in &self.members {
+        for (id, member) in self.members() {
             let notes = findings.notes.range(ClaimId::from(id.clone())..);
             let mine = notes.take_while(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
             let (all, notes) = match selected.get(id) {
@@ -86,12 +123,21 @@ impl Pass<'_> {
             said.push((member, summary, observed, notes));
         }
         let reporter = &self.context.reporter;
-        let said = said.into_iter().filter_map(|(member, summary, observed, notes)| {
+        let is_told = unsaid.is_empty();
+        let mut writes = said.into_iter().filter_map(|(member, summary, observed, notes)| {
             member.settle(reporter, summary, observed, notes, Voice::Loud)
         });
         let unsaid = unsaid.into_iter().filter(|(_, notes)| !notes.is_empty());
-        all(said.chain(unsaid.map(|(member, notes)| member.publish(reporter, notes)))).await?;
+        let unsaid = unsaid.map(|(member, notes)| member.publish(reporter, notes));
+        let first = writes.next();
+        let is_news = first.is_some() || !is_told;
+        all(first.into_iter().chain(writes).chain(unsaid)).await?;
+        Ok((Totals { reasons, in_sync }, is_news))
+    }
 
+    /// Tells the database's resource, last.
+    async fn tell_database(&self, in_sync: i64) -> Result<(), Failure> {
+        let findings = &self.findings;
         let server = findings.catalog.as_ref().map(|c| &c.server);
         let unusable = server.and_then(|server| plan::unusable(server, self.database.spec.mode));
         let (summary, monitoring_version) = match (server, unusable) {
@@ -105,9 +151,9 @@ impl Pass<'_> {
             timescaledb_version: server.and_then(|s| s.extension.as_ref()).map(|e| e.version.to_string()),
             license: server.and_then(|s| s.license.clone()),
             monitoring_version,
-            resources: i64::try_from(self.members.len()).ok(),
+            resources: i64::try_from(self.members().len()).ok(),
             resources_in_sync: Some(in_sync),
-            defaults: desired::effective_defaults(self.database, &self.managed.operator_defaults),
+            defaults: desired::effective_defaults(self.database, &self.collected.managed.operator_defaults),
             ..TimescaleDatabaseStatus::default()
         };
         self.context.reporter.say_database(self.database, &summary, facts).await
@@ -127,7 +173,7 @@ impl Pass<'_> {
             snapshot.failure = failure;
             snapshot.reasons = reasons;
             snapshot.connections = self.state.connections();
-            snapshot.managed = Some(self.managed.clone());
+            snapshot.managed = Some(self.collected.managed.clone());
             snapshot.max_connections = self.database.spec.max_connections.unsigned_abs();
         });
     }
@@ -161,11 +207,11 @@ impl Pass<'_> {
         let facts = self.database.status.clone().unwrap_or_default();
         self.context.reporter.say_database(self.database, &summary, facts).await?;
 
-        let reasons = count(self.members.keys().map(|id| (id.kind, failure.reason)));
+        let reasons = count(self.members().keys().map(|id| (id.kind, failure.reason)));
         self.publish(reasons, Some(failure.clone()));
         let lasting = failure.class != Class::Transient || self.state.failures + 1 >= QUIET_FAILURES;
         let summary = Summary::new(failure.reason, self.out_of_reach());
-        let told = self.members.values().filter(|member| lasting || !member.was_ready());
+        let told = self.members().values().filter(|member| lasting || !member.was_ready());
         self.context.tell(told, &self.key(), Some(self.database), &summary, Voice::Quiet).await?;
         Err(failure)
     }

@@ -10,10 +10,7 @@ use crate::{
     api::{status::Reason, timescale_database::Mode},
     db::Session,
     desired::{Claim, Desired, Intent},
-    monitoring::{
-        job_health::{self, Scheduler},
-        table_health,
-    },
+    monitoring::job_health::{self, Scheduler},
     plan::step::{Step, Verdict},
     sql,
 };
@@ -28,7 +25,7 @@ impl Pass<'_> {
         let now = Timestamp::now();
         let is_first = self.state.jobs.is_empty();
         let failed = self.state.jobs.see(&catalog.jobs, now);
-        for (id, since) in self.members.values().filter(|_| is_first).filter_map(Member::job_known_since) {
+        for (id, since) in self.collected.members.values().filter(|_| is_first).filter_map(Member::job_known_since) {
             self.state.jobs.was_known(id, since);
         }
         if !failed.is_empty() {
@@ -40,12 +37,12 @@ impl Pass<'_> {
         }
         let reading = self.state.readings.last().cloned();
         let scheduler = reading.as_ref().map(|r| Scheduler::from(&r.statistics.database)).unwrap_or_default();
-        self.findings.jobs = self.state.jobs.reports(&catalog.jobs, scheduler, now);
+        let jobs = self.state.memo.jobs(self.state.jobs.reports(&catalog.jobs, scheduler, now));
         if let Some(reading) = reading {
             let thresholds = &self.database.spec.health_thresholds;
-            let jobs = &self.findings.jobs;
-            self.findings.tables = table_health::judge_all(&catalog, &reading.statistics, jobs, thresholds);
+            self.findings.tables = self.state.memo.tables(&catalog, &reading, &jobs, thresholds);
         }
+        self.findings.jobs = jobs;
         if self.database.spec.mode == Mode::Enforce && !self.is_deleting() {
             for step in self.nudges(desired, scheduler, now) {
                 self.nudge(&step, session, now).await;

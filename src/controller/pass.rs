@@ -8,17 +8,13 @@ use std::{
 
 use kube::Resource;
 
-use super::{Context, attached::Member, report::Note, state::State};
+use super::{Context, attached::Member, memo::Collected, report::Note, state::State};
 use crate::{
     api::{TimescaleDatabase, types::Relation},
     catalog::Catalog,
     desired::{ClaimId, Pace, ResourceId},
     error::Failure,
-    monitoring::{
-        DatabaseKey,
-        snapshot::{JobReport, Managed},
-        table_health::TableHealth,
-    },
+    monitoring::{DatabaseKey, snapshot::JobReport, table_health::TableHealth},
     plan::step::Plan,
 };
 
@@ -27,9 +23,8 @@ pub(super) struct Pass<'a> {
     pub(super) database: &'a TimescaleDatabase,
     pub(super) namespace: String,
     pub(super) pace: Pace,
-    /// The database's resource and those attached to it, as readers see them.
-    pub(super) managed: Arc<Managed>,
-    pub(super) members: BTreeMap<ResourceId, Member>,
+    /// The database's resource, those attached to it, and what they want.
+    pub(super) collected: Arc<Collected>,
     /// The database's resource holds our finalizer.
     pub(super) held: bool,
     /// Resources that were read anew in this pass and found as they were seen. The database's own is `None`.
@@ -44,9 +39,9 @@ pub(super) struct Pass<'a> {
 pub(super) struct Findings {
     pub(super) catalog: Option<Arc<Catalog>>,
     /// How the jobs in it do.
-    pub(super) jobs: BTreeMap<i32, JobReport>,
+    pub(super) jobs: Arc<BTreeMap<i32, JobReport>>,
     /// How the tables in it do.
-    pub(super) tables: BTreeMap<Relation, TableHealth>,
+    pub(super) tables: Arc<BTreeMap<Relation, TableHealth>>,
     /// Sizes and backlogs are to be read so soon, of something new.
     pub(super) read_in: Option<Duration>,
     /// The last plan, which has nothing to do any more but what fails or runs.
@@ -73,9 +68,14 @@ impl Pass<'_> {
         (self.namespace.clone(), self.database.meta().name.clone().unwrap_or_default())
     }
 
+    /// The attached resources, by id.
+    pub(super) fn members(&self) -> &BTreeMap<ResourceId, Member> {
+        &self.collected.members
+    }
+
     /// The attached resources whose deletion undoes something in the database.
     pub(super) fn holders(&self) -> impl Iterator<Item = (&ResourceId, &Member)> {
-        self.members.iter().filter(|(_, member)| member.has_finalizer())
+        self.members().iter().filter(|(_, member)| member.has_finalizer())
     }
 
     /// All resources whose deletion undoes something in the database.

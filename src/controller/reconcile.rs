@@ -1,7 +1,7 @@
 //! One pass over one database: the seven stages.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,16 +12,17 @@ use tokio::sync::mpsc;
 
 use super::{
     Context,
-    apply::Applying,
-    attached::{members, publish_all},
+    apply::{Applying, hold_on},
+    attached::publish_all,
+    memo::Collected,
     pass::{Findings, Pass},
     readings::Due,
 };
 use crate::{
-    api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion},
+    api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Answers, Catalog, Extension},
     db::Session,
-    desired::{self, Desired},
+    desired,
     error::{self, Class, Failure},
     plan::{
         self,
@@ -55,21 +56,20 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
     let pace = desired::pace(&database);
     let resync = pace.clone().unwrap_or_default().resync;
 
-    let (managed, desired) = state.memo.collect(&database, attached, &context.defaults);
+    let collected = state.memo.collect(&database, attached, &context.defaults);
     let mut pass = Pass {
         namespace: namespace.clone(),
         pace: pace.clone().unwrap_or_default(),
-        members: members(&managed.attached, &database.name_any(), &namespace),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
         confirmed: BTreeSet::new(),
-        database: &managed.database,
-        managed: managed.clone(),
+        database: &collected.managed.database,
+        collected: collected.clone(),
         state: &mut state,
         context: &context,
         findings: Findings::default(),
     };
     let result = match pace {
-        Ok(_) => pass.run(&desired).await,
+        Ok(_) => pass.run(&collected).await,
         Err(invalid) => pass.give_up(Failure::new(Class::User, invalid.reason, invalid.message)).await,
     };
 
@@ -96,7 +96,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
 
 impl Pass<'_> {
     /// 1 collect: what the resources want is `desired`.
-    async fn run(&mut self, desired: &Arc<Desired>) -> Result<(), Failure> {
+    async fn run(&mut self, collected: &Arc<Collected>) -> Result<(), Failure> {
         self.take_reading();
         if self.is_deleting() && (self.orphans() || self.users().is_empty()) {
             return self.release_all("the TimescaleDatabase is being deleted").await;
@@ -108,7 +108,7 @@ impl Pass<'_> {
             Err(failure) => return self.give_up(failure).await,
         };
         // 3 observe, 4 plan, 5 apply, 6 verify
-        match self.converge(desired, &session).await {
+        match self.converge(collected, &session).await {
             // 7 report
             Ok(()) => self.report().await,
             Err(failure) => {
@@ -122,14 +122,17 @@ impl Pass<'_> {
         self.database.spec.deletion_policy == DatabaseDeletion::Orphan
     }
 
-    async fn converge(&mut self, desired: &Arc<Desired>, session: &Session) -> Result<(), Failure> {
+    async fn converge(&mut self, collected: &Arc<Collected>, session: &Session) -> Result<(), Failure> {
+        let desired = &collected.desired;
         self.take_ended();
-        self.hold_on(desired).await;
         let with_indexes = desired.with_indexes();
         let mut done = Vec::new();
+        // The database and the API server work at the same time.
+        let (held, mut looked) =
+            futures::join!(hold_on(collected, self.context), self.look(collected, &with_indexes, session));
+        self.take_held(held);
         for round in 1.. {
-            let catalog = Arc::new(session.observe(&with_indexes).await?);
-            let plan = self.plan(desired, &catalog, session).await?;
+            let (catalog, plan) = looked?;
             self.find_drift(&plan);
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
@@ -145,6 +148,7 @@ impl Pass<'_> {
                 self.count_corrected();
                 break;
             }
+            looked = self.look(collected, &with_indexes, session).await;
         }
         self.read_statistics().await;
         self.judge(desired, session).await;
@@ -160,14 +164,26 @@ impl Pass<'_> {
         }
     }
 
+    async fn look(
+        &mut self,
+        collected: &Arc<Collected>,
+        with_indexes: &[&Relation],
+        session: &Session,
+    ) -> Result<(Arc<Catalog>, Arc<Plan>), Failure> {
+        let catalog = self.state.memo.catalog(session.observe(with_indexes).await?);
+        let plan = self.plan(collected, &catalog, session).await?;
+        Ok((catalog, plan))
+    }
+
     async fn plan(
         &mut self,
-        desired: &Arc<Desired>,
+        collected: &Arc<Collected>,
         catalog: &Arc<Catalog>,
         session: &Session,
     ) -> Result<Arc<Plan>, Failure> {
+        let desired = &collected.desired;
         let running = self.state.running();
-        let known = self.state.memo.plan(desired, catalog).filter(|_| running.is_empty());
+        let known = self.state.memo.plan(collected, catalog).filter(|_| running.is_empty());
         let plan = if let Some(plan) = known {
             plan
         } else {
@@ -180,7 +196,7 @@ impl Pass<'_> {
             if plan.questions.is_empty() {
                 let plan = Arc::new(plan);
                 if running.is_empty() {
-                    self.state.memo.keep(desired, catalog, &plan);
+                    self.state.memo.keep_plan(collected, catalog, &plan);
                 }
                 plan
             } else {
@@ -246,7 +262,9 @@ impl Pass<'_> {
         let (told, notes) = mpsc::unbounded_channel();
         // The database and the API server work at the same time.
         let published = publish_all(&self.context.reporter, notes);
-        let applied = async { Applying { pass: self, session, extension, told }.steps(steps, done).await };
+        let applied = async {
+            Applying { pass: self, session, extension, told, changed: BTreeMap::new() }.steps(steps, done).await
+        };
         futures::join!(applied, published).0
     }
 }

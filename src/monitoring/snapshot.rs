@@ -58,9 +58,9 @@ pub struct Observation {
     /// The live catalog.
     pub catalog: Arc<Catalog>,
     /// How each policy job does, by `job_id`.
-    pub jobs: BTreeMap<i32, JobReport>,
+    pub jobs: Arc<BTreeMap<i32, JobReport>>,
     /// How each hypertable and continuous aggregate does.
-    pub tables: BTreeMap<Relation, TableHealth>,
+    pub tables: Arc<BTreeMap<Relation, TableHealth>>,
 }
 
 /// How a job does.

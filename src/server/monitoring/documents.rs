@@ -1025,8 +1025,8 @@ mod tests {
             observation: Some(Arc::new(Observation {
                 at: at(OBSERVED),
                 catalog: Arc::new(catalog),
-                jobs: (0..jobs).map(report).collect(),
-                tables: [(relation(), health)].into(),
+                jobs: Arc::new((0..jobs).map(report).collect()),
+                tables: Arc::new([(relation(), health)].into()),
             })),
             reading: Some(Arc::new(Reading { at: at(OBSERVED - 100), took: Duration::from_millis(20), statistics })),
             ..Snapshot::default()
