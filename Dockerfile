@@ -22,6 +22,8 @@ LABEL org.opencontainers.image.title="timescaledb-policy-operator" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /out/timescaledb-policy-operator /usr/local/bin/
+# glibc would keep an arena for each core, and the more of what was freed the larger the blocks were (mallopt(3)).
+ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=131072
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/usr/local/bin/timescaledb-policy-operator"]

@@ -33,6 +33,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_timescaledb-policy-operator"));
         command
             .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json", "--watch-namespaces", NAMESPACE])
+            .envs(image_environment())
             .env("KUBECONFIG", cluster.api.kubeconfig_path());
         let started = Instant::now();
         let mut process = Guarded::start("operator", &command, folder.path())?;
@@ -96,6 +97,12 @@ impl Operator {
         let status = self.process.wait(Duration::from_secs(30)).await?;
         if status.success() { Ok(()) } else { Err(format!("the operator ended with {status}").into()) }
     }
+}
+
+/// What the image sets: in a pod it is so.
+fn image_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../Dockerfile").lines().filter_map(|line| line.strip_prefix("ENV "));
+    lines.flat_map(|line| line.split(' ').filter_map(|setting| setting.split_once('=')))
 }
 
 /// The samples of one scrape.
