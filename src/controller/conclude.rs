@@ -39,6 +39,7 @@ impl Pass<'_> {
             self.publish(totals.reasons.clone(), None);
             totals
         } else {
+            self.state.memo.forget_said();
             let (totals, is_news) = self.tell_members().await?;
             if let Some(sources) = sources.filter(|_| !is_news) {
                 self.state.memo.keep_said(sources, totals.clone());
@@ -203,6 +204,7 @@ impl Pass<'_> {
         if self.is_deleting() && (failure.class == Class::User || self.state.failures >= ORPHAN_FAILURES) {
             return self.release_all(&format!("the TimescaleDatabase is being deleted and {failure}")).await;
         }
+        self.state.memo.forget_said();
         let summary = Summary::new(failure.reason, failure.message.clone());
         let facts = self.database.status.clone().unwrap_or_default();
         self.context.reporter.say_database(self.database, &summary, facts).await?;

@@ -24,8 +24,8 @@ use crate::{
     plan::step::Plan,
 };
 
-/// What the last pass has worked out. All of it are functions of resources and catalog alone, so it is the same as long as
-/// those are; what those are is asked anew in every pass.
+/// What the last pass has worked out. It comes from resources and catalog alone, so it is the same as long as those are; what
+/// those are is asked anew in every pass.
 #[derive(Default)]
 pub struct Memo {
     collected: Option<Arc<Collected>>,
@@ -183,6 +183,11 @@ impl Memo {
         (said.sources.are_same(sources) && said.at.elapsed() < longest).then(|| said.totals.clone())
     }
 
+    /// The resources are being told something: what watches have shown of them so far says no more what they say.
+    pub fn forget_said(&mut self) {
+        self.said = None;
+    }
+
     /// Keeps that every resource was found to say what it is to say.
     pub fn keep_said(&mut self, sources: Sources, totals: Totals) {
         self.said = Some(Said { at: Instant::now(), sources, totals });
@@ -194,4 +199,76 @@ fn kept<T: PartialEq>(last: &mut Arc<T>, now: T) -> Arc<T> {
         *last = Arc::new(now);
     }
     last.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::statistics::Statistics;
+
+    const LONG: Duration = Duration::from_mins(5);
+
+    fn database() -> Arc<TimescaleDatabase> {
+        let resource = json!({
+            "apiVersion": "timescaledb-policy.io/v1alpha1", "kind": "TimescaleDatabase",
+            "metadata": {"namespace": "factory", "name": "plant"},
+            "spec": {"connection": {"secretRef": {"name": "plant"}}},
+        });
+        Arc::new(serde_json::from_value(resource).unwrap())
+    }
+
+    fn catalog(version: &str) -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.server.license = Some(version.to_owned());
+        catalog
+    }
+
+    /// What a pass over these goes by.
+    fn seen(memo: &mut Memo, database: &Arc<TimescaleDatabase>, catalog: Catalog) -> Sources {
+        let collected = memo.collect(database, Attached::default(), &Defaults::default());
+        let catalog = memo.catalog(catalog);
+        let plan = memo.plan(&collected, &catalog).unwrap_or_default();
+        memo.keep_plan(&collected, &catalog, &plan);
+        let reading =
+            Arc::new(Reading { at: jiff::Timestamp::UNIX_EPOCH, took: LONG, statistics: Statistics::default() });
+        let jobs = memo.jobs(BTreeMap::new());
+        let reading = memo.judged.as_ref().map_or(reading, |judged| judged.reading.clone());
+        let tables = memo.tables(&catalog, &reading, &jobs, &collected.managed.database.spec.health_thresholds);
+        Sources { collected, catalog, plan, jobs, tables, reading: Some(reading) }
+    }
+
+    #[test]
+    fn what_was_said_counts_while_everything_is_the_very_same() {
+        let (mut memo, resource) = (Memo::default(), database());
+        let first = seen(&mut memo, &resource, catalog("timescale"));
+        assert!(memo.said(&first, LONG).is_none(), "nobody has looked yet");
+        memo.keep_said(first, Totals { in_sync: 7, ..Totals::default() });
+        let again = seen(&mut memo, &resource, catalog("timescale"));
+        assert_eq!(memo.said(&again, LONG).map(|totals| totals.in_sync), Some(7));
+        assert!(memo.said(&again, Duration::ZERO).is_none(), "it is looked at again from time to time");
+
+        let other = seen(&mut memo, &resource, catalog("apache"));
+        assert!(memo.said(&other, LONG).is_none(), "another catalog");
+        let back = seen(&mut memo, &resource, catalog("timescale"));
+        assert!(memo.said(&back, LONG).is_none(), "what was in between may have been told");
+        memo.keep_said(back, Totals::default());
+        let written = seen(&mut memo, &database(), catalog("timescale"));
+        assert!(memo.said(&written, LONG).is_none(), "another version of a resource");
+        memo.keep_said(written.clone(), Totals::default());
+        memo.forget_said();
+        assert!(memo.said(&written, LONG).is_none());
+    }
+
+    #[test]
+    fn a_plan_is_for_one_catalog_and_one_set_of_resources() {
+        let (mut memo, resource) = (Memo::default(), database());
+        let seen = seen(&mut memo, &resource, catalog("timescale"));
+        assert!(memo.plan(&seen.collected, &seen.catalog).is_some());
+        let other = memo.catalog(catalog("apache"));
+        assert!(memo.plan(&seen.collected, &other).is_none());
+        let collected = memo.collect(&database(), Attached::default(), &Defaults::default());
+        assert!(memo.plan(&collected, &seen.catalog).is_none());
+    }
 }
