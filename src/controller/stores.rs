@@ -303,11 +303,10 @@ impl Stores {
         let aggregates = self.aggregates.state_filter(|a| resources::is_of(&a.spec.database_ref, a, &here));
         let compression = self.policies(&self.compression, &here);
         let retention = self.policies(&self.retention, &here);
-        fn own<K: Resource>(resource: &Arc<K>) -> Option<&str> {
-            resource.meta().namespace.as_deref()
-        }
-        let others = hypertables.iter().map(own).chain(aggregates.iter().map(own));
-        let others = others.chain(compression.iter().map(|(p, _)| own(p))).chain(retention.iter().map(|(p, _)| own(p)));
+        let others = hypertables.iter().map(own_namespace).chain(aggregates.iter().map(own_namespace));
+        let others = others
+            .chain(compression.iter().map(|(p, _)| own_namespace(p)))
+            .chain(retention.iter().map(|(p, _)| own_namespace(p)));
         let others: BTreeSet<_> = others.flatten().filter(|other| *other != namespace).map(str::to_owned).collect();
         let labels = |name: String| {
             let found = self.namespaces.get(&ObjectRef::new(&name))?;
@@ -332,6 +331,10 @@ impl Stores {
         let here = store.state_filter(|p| p.namespace().as_deref() == Some(namespace));
         here.into_iter().filter(|policy| self.resolve(&**policy).is_empty()).collect()
     }
+}
+
+fn own_namespace<K: Resource>(resource: &Arc<K>) -> Option<&str> {
+    resource.meta().namespace.as_deref()
 }
 
 fn key_of<P: Policy>(policy: &P) -> PolicyKey {
