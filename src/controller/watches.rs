@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -19,7 +19,10 @@ use kube::{
     },
 };
 
-use super::scope::{self, Scope};
+use super::{
+    report::Stored,
+    scope::{self, Scope},
+};
 use crate::{api::APPROVE_ANNOTATION, error::chain};
 
 /// Resources that are listed at a time: a page is in memory whole, with all that is not kept of it.
@@ -36,35 +39,12 @@ pub fn watch<K>(
     scope: &Scope,
 ) -> (Store<K>, impl Stream<Item = Result<K, watcher::Error>> + Send + 'static)
 where
-    K: Reflected,
+    K: Stored,
 {
     let (reader, writer) = reflector::store();
     let watches = scope.apis(client).into_iter().map(events).collect();
     let changes = changes(scope::merge(watches, reader.clone()), writer);
     (reader, changes)
-}
-
-/// What [`watch`] needs of a kind.
-pub trait Reflected:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + std::fmt::Debug
-    + serde::de::DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<K> Reflected for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
 }
 
 /// A store of the namespaces' metadata, and the stream of those whose labels changed. Where only some are looked after,
@@ -122,9 +102,7 @@ fn read_from_time_to_time(
     rounds.flatten()
 }
 
-fn events<K: Reflected>(
-    api: Api<DeserializeGuard<K>>,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
+fn events<K: Stored>(api: Api<DeserializeGuard<K>>) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send {
     watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .filter_map(|event| futures::future::ready(event.map(readable).transpose()))
@@ -178,7 +156,7 @@ where
 
 /// Leaves out an object that this version cannot read, so that it does not stop all others of its kind; what was known
 /// of it before stays.
-fn readable<K: Reflected>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
+fn readable<K: Stored>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
     let read = |DeserializeGuard(object): DeserializeGuard<K>| match object {
         Ok(mut object) => {
             // Nothing reads them, and they are more than half of what an object takes in memory.
