@@ -110,8 +110,8 @@ async fn main() -> Result<()> {
     }
     for chunks in &extent.chunks {
         report.catalogs.push(catalog::measure(*chunks).await?);
+        report.save(native)?;
     }
-    report.save(native)?;
     report.print(native);
     Ok(())
 }
