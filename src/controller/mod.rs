@@ -99,6 +99,8 @@ pub(crate) struct Context {
     filled: watch::Receiver<bool>,
     leading: watch::Receiver<bool>,
     defaults: Defaults,
+    /// Held while somebody is told that he has no database: two at once would both take it for news.
+    detached: tokio::sync::Mutex<()>,
 }
 
 impl Context {
@@ -310,6 +312,7 @@ pub async fn run(
         filled: is_filled,
         leading: leading.clone(),
         defaults,
+        detached: tokio::sync::Mutex::default(),
     });
 
     let (targets_hypertable, targets_aggregate) = (stores.clone(), stores.clone());
@@ -344,7 +347,10 @@ pub async fn run(
                 Err(Error::ObjectNotFound(_)) if !context.is_leading() || !context.is_filled() => {}
                 Err(Error::ObjectNotFound(reference)) => {
                     let database = database_ref(&reference.name, reference.namespace.as_deref().unwrap_or_default());
-                    if let Err(failure) = detached::look_after(&database, &context).await {
+                    let alone = context.detached.lock().await;
+                    let looked_after = detached::look_after(&database, &context).await;
+                    drop(alone);
+                    if let Err(failure) = looked_after {
                         context.metrics.error(&failure);
                         tracing::warn!(%database, "{failure}");
                         tokio::spawn(async move {
