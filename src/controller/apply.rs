@@ -38,7 +38,8 @@ pub(super) struct Applying<'p, 'a> {
     pub(super) extension: &'p Extension,
     /// Takes what was done for a resource, to be published beside the steps for the next ones.
     pub(super) told: mpsc::UnboundedSender<(Member, Note)>,
-    /// Resources that were compared with the API server and found changed, until their turn comes.
+    /// Resources that were found changed or could not be read when they were compared with the API server, until their turn
+    /// comes.
     pub(super) changed: BTreeMap<Option<ResourceId>, Failure>,
 }
 
