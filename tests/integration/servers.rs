@@ -83,6 +83,20 @@ async fn transactions_of_several_clients_do_not_mix() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_statement_of_any_length_is_answered() -> Result<()> {
+    let database = TimescaleDb::start().await?;
+    let client = connect(&database.url().parse()?).await?;
+    // The server behind it reads 8 KiB at a time; what stands around a statement takes less than these 100 bytes.
+    for length in (8092..=8192).chain([16_300, 60_000]) {
+        let statement = format!("SELECT {length:0>length$}::text");
+        let answered = tokio::time::timeout(Duration::from_secs(20), client.query_typed(&statement, &[])).await;
+        let rows = answered.map_err(|_| format!("{length} bytes are not answered"))??;
+        assert_eq!(rows[0].get::<_, String>(0), length.to_string());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn settings_and_users_belong_to_the_connection() -> Result<()> {
     let database = TimescaleDb::start().await?;
     let plain = database.connect().await?;

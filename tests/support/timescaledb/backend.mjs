@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { advisoryLocks } from './advisory-locks.mjs'
-import { failure, frames, query, results, typeOf } from './wire.mjs'
+import { failure, flush, frames, query, results, typeOf } from './wire.mjs'
 
 const TRAPPED = 70 // the exit code of a backend that is lost
 
@@ -51,7 +51,7 @@ export class Backend {
   // Hands messages over and returns the reply. A trap of the WebAssembly leaves nothing to go on with.
   async send(messages) {
     try {
-      const reply = await this.#pglite.execProtocolRaw(new Uint8Array(messages))
+      const reply = await this.#pglite.execProtocolRaw(new Uint8Array(readWhole(messages)))
       return withoutNoise(Buffer.from(reply)) // a copy: PGlite uses its buffer again
     } catch (trap) {
       console.error(`PostgreSQL trapped (${trap?.message ?? trap}): the backend is gone`)
@@ -111,6 +111,25 @@ function rename(database) {
 const REREAD_GRANTS = `BEGIN;
   UPDATE pg_class SET relacl = relacl WHERE relnamespace = 'pg_catalog'::regnamespace AND relacl IS NOT NULL;
   COMMIT`
+
+// PGlite reads 8 KiB at a time, and where a message ends with what it has read it takes that for the end of all of them:
+// nothing would answer the rest. A Flush before such a message moves its end.
+const READ_AT_ONCE = 8192
+
+function readWhole(messages) {
+  const parts = []
+  let length = 0
+  const add = (part) => {
+    parts.push(part)
+    length += part.length
+  }
+  const all = [...frames(messages)]
+  for (const frame of all) {
+    if (frame !== all.at(-1) && (length + frame.length) % READ_AT_ONCE === 0) add(flush())
+    add(frame)
+  }
+  return Buffer.concat(parts)
+}
 
 // PGlite warns of every rollback.
 function withoutNoise(reply) {

@@ -20,6 +20,7 @@ export function message(type, ...parts) {
 
 export const query = (sql) => message('Q', text(sql))
 export const sync = () => message('S')
+export const flush = () => message('H')
 
 export function error(severity, code, words) {
   return message('E', text(`S${severity}`), text(`V${severity}`), text(`C${code}`), text(`M${words}`), Buffer.from([0]))
