@@ -5,32 +5,42 @@
 -- be one that others can create functions and operators in. Times that people do not mean, and not every library can read
 -- (before year 1, after 9999, infinite), are cut.
 SELECT jsonb_build_object(
-    'chunks', count(chunk.oid) FILTER (WHERE old.chunk IS NOT NULL),
-    'of', count(chunk.oid),
-    'rows', coalesce(sum(@extension@.approximate_row_count(chunk.oid::regclass)) FILTER (WHERE old.chunk IS NOT NULL), 0)::bigint,
-    'bytes', coalesce(sum(size.total_bytes) FILTER (WHERE old.chunk IS NOT NULL), 0)::bigint,
-    'oldest', min(greatest(info.range_start, '0001-01-01 00:00:00+00')) FILTER (WHERE old.chunk IS NOT NULL AND info.range_start IS NOT NULL),
-    'newest', max(least(info.range_end, '9999-12-30 00:00:00+00')) FILTER (WHERE old.chunk IS NOT NULL AND info.range_end IS NOT NULL),
-    'oldest_integer', min(info.range_start_integer) FILTER (WHERE old.chunk IS NOT NULL),
-    'newest_integer', max(info.range_end_integer) FILTER (WHERE old.chunk IS NOT NULL),
+    'chunks', found.chunks,
+    'of', found.of,
+    'rows', coalesce(found.rows, 0),
+    'bytes', coalesce(found.bytes, 0),
+    'oldest', CASE WHEN dimension.is_time AND found.oldest IS NOT NULL THEN greatest(_timescaledb_functions.to_timestamp(found.oldest), '0001-01-01 00:00:00+00') END,
+    'newest', CASE WHEN dimension.is_time AND found.newest IS NOT NULL THEN least(_timescaledb_functions.to_timestamp(found.newest), '9999-12-30 00:00:00+00') END,
+    'oldest_integer', CASE WHEN NOT dimension.is_time THEN found.oldest END,
+    'newest_integer', CASE WHEN NOT dimension.is_time THEN found.newest END,
     'problem', CASE
-        WHEN asked.measure = 'integer' AND NOT bool_or(integer.boundary IS NOT NULL)
+        WHEN asked.measure = 'integer' AND integer.boundary IS NULL
         THEN 'no integer_now function is set, or it returns null'
     END
 )
 FROM (
-    SELECT q.*, format('%I.%I', q.schema_name, q.relation_name)::regclass AS relation
+    SELECT q.*, format('%I.%I', q.schema_name, q.relation_name)::regclass AS relation, h.id AS hypertable_id
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY q (schema_name, relation_name, age, measure, ord)
+    LEFT JOIN (
+        _timescaledb_catalog.hypertable h
+        LEFT JOIN _timescaledb_catalog.continuous_agg ca ON ca.mat_hypertable_id = h.id
+    ) ON coalesce(ca.user_view_schema, h.schema_name) = q.schema_name AND coalesce(ca.user_view_name, h.table_name) = q.relation_name
 ) asked
+LEFT JOIN LATERAL (
+    -- As timescaledb_information.chunks tells times from integers.
+    SELECT d.id, d.column_type IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype) AS is_time
+    FROM _timescaledb_catalog.dimension d
+    WHERE d.hypertable_id = asked.hypertable_id AND d.num_slices IS NULL
+    ORDER BY d.id
+    LIMIT 1
+) dimension ON true
 LEFT JOIN LATERAL (
     -- The dimension whose integer_now counts: an aggregate has none of its own and takes its source's, however deep.
     WITH RECURSIVE source (id, column_type, now_schema, now_name, depth) AS (
         SELECT h.id, d.column_type, d.integer_now_func_schema, d.integer_now_func, 0
         FROM _timescaledb_catalog.hypertable h
         JOIN _timescaledb_catalog.dimension d ON d.hypertable_id = h.id AND d.num_slices IS NULL
-        LEFT JOIN _timescaledb_catalog.continuous_agg ca ON ca.mat_hypertable_id = h.id
-        WHERE asked.measure = 'integer'
-        AND (coalesce(ca.user_view_schema, h.schema_name), coalesce(ca.user_view_name, h.table_name)) = (asked.schema_name, asked.relation_name)
+        WHERE asked.measure = 'integer' AND h.id = asked.hypertable_id
         UNION ALL
         SELECT ca.raw_hypertable_id, s.column_type, d.integer_now_func_schema, d.integer_now_func, s.depth + 1
         FROM source s
@@ -38,58 +48,92 @@ LEFT JOIN LATERAL (
         JOIN _timescaledb_catalog.dimension d ON d.hypertable_id = ca.raw_hypertable_id AND d.num_slices IS NULL
         WHERE s.now_name IS NULL
     )
-    -- The function is not known before the query runs: the one way to call it that needs no function of our own.
-    SELECT s.column_type, greatest(
-        (xpath('/row/now/text()', query_to_xml(format('SELECT %I.%I() AS now', s.now_schema, s.now_name), false, true, '')))[1]::text::numeric
-            - asked.age::numeric,
-        -- Further back than the type reaches there is nothing to drop (and the job fails, 22015).
-        CASE s.column_type
+    -- The function is not known before the query runs: the one way to call it that needs no function of our own. Further back
+    -- than the type reaches there is nothing to drop (and the job fails, 22015); greatest would make that of a null too.
+    SELECT s.column_type, CASE WHEN past.boundary < least.boundary THEN least.boundary ELSE past.boundary END AS boundary
+    FROM source s
+    CROSS JOIN LATERAL (
+        SELECT (xpath('/row/now/text()', query_to_xml(format('SELECT %I.%I() AS now', s.now_schema, s.now_name), false, true, '')))[1]::text::numeric
+            - asked.age::numeric AS boundary
+        -- So that it is called once.
+        OFFSET 0
+    ) past
+    CROSS JOIN LATERAL (
+        SELECT CASE s.column_type
             WHEN 'int2'::regtype THEN -32768
             WHEN 'int4'::regtype THEN -2147483648
             ELSE -9223372036854775808
-        END
-    ) AS boundary
-    FROM source s
+        END AS boundary
+    ) least
     WHERE s.now_name IS NOT NULL
     ORDER BY s.depth
     LIMIT 1
 ) integer ON true
-LEFT JOIN LATERAL @extension@.show_chunks(asked.relation) AS chunk (oid) ON true
-LEFT JOIN LATERAL (
-    -- It takes an integer only of the type of the column. The guards are in the arguments: without a value show_chunks returns every chunk, which the condition then refuses.
-    SELECT t.oid
-    FROM @extension@.show_chunks(
-        asked.relation, older_than => CASE WHEN asked.measure = 'time' THEN asked.age::interval END
-    ) t (oid)
-    WHERE asked.measure = 'time' AND asked.age IS NOT NULL
-    UNION ALL
-    SELECT i.oid
-    FROM @extension@.show_chunks(
-        asked.relation, older_than => CASE WHEN integer.column_type = 'int8'::regtype THEN integer.boundary::bigint END
-    ) i (oid)
-    WHERE integer.column_type = 'int8'::regtype
-    UNION ALL
-    SELECT i.oid
-    FROM @extension@.show_chunks(
-        asked.relation, older_than => CASE WHEN integer.column_type = 'int4'::regtype THEN integer.boundary::int END
-    ) i (oid)
-    WHERE integer.column_type = 'int4'::regtype
-    UNION ALL
-    SELECT i.oid
-    FROM @extension@.show_chunks(
-        asked.relation, older_than => CASE WHEN integer.column_type = 'int2'::regtype THEN integer.boundary::smallint END
-    ) i (oid)
-    WHERE integer.column_type = 'int2'::regtype
-    UNION ALL
-    SELECT b.oid
-    FROM @extension@.show_chunks(
-        asked.relation, created_before => CASE WHEN asked.measure = 'created' THEN asked.age::interval END
-    ) b (oid)
-    WHERE asked.measure = 'created' AND asked.age IS NOT NULL
-) AS old (chunk) ON old.chunk = chunk.oid
-LEFT JOIN pg_class c ON c.oid = chunk.oid
-LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN timescaledb_information.chunks info ON info.chunk_schema = n.nspname AND info.chunk_name = c.relname
-LEFT JOIN LATERAL @extension@.chunks_detailed_size(asked.relation) size ON size.chunk_schema = n.nspname AND size.chunk_name = c.relname
-GROUP BY asked.ord, asked.measure
+CROSS JOIN LATERAL (
+    -- Each function is called once for a relation, and nothing is read of the chunks of others: the view of all chunks cannot
+    -- be read in parts.
+    SELECT
+        count(*) AS of,
+        count(old.oid) AS chunks,
+        sum(@extension@.approximate_row_count(old.oid::regclass)) FILTER (WHERE old.oid IS NOT NULL)::bigint AS rows,
+        sum(pg_total_relation_size(old.oid::regclass) + coalesce(pg_total_relation_size(detail.compressed_oid), 0))
+            FILTER (WHERE old.oid IS NOT NULL)::bigint AS bytes,
+        min(detail.range_start) FILTER (WHERE old.oid IS NOT NULL) AS oldest,
+        max(detail.range_end) FILTER (WHERE old.oid IS NOT NULL) AS newest
+    FROM @extension@.show_chunks(asked.relation) chunk (oid)
+    LEFT JOIN (
+        -- It takes an integer only of the type of the column. The guards are in the arguments: without a value show_chunks returns every chunk, which the condition then refuses.
+        SELECT t.oid
+        FROM @extension@.show_chunks(
+            asked.relation, older_than => CASE WHEN asked.measure = 'time' THEN asked.age::interval END
+        ) t (oid)
+        WHERE asked.measure = 'time' AND asked.age IS NOT NULL
+        UNION ALL
+        SELECT i.oid
+        FROM @extension@.show_chunks(
+            asked.relation, older_than => CASE WHEN integer.column_type = 'int8'::regtype THEN integer.boundary::bigint END
+        ) i (oid)
+        WHERE integer.column_type = 'int8'::regtype AND integer.boundary IS NOT NULL
+        UNION ALL
+        SELECT i.oid
+        FROM @extension@.show_chunks(
+            asked.relation, older_than => CASE WHEN integer.column_type = 'int4'::regtype THEN integer.boundary::int END
+        ) i (oid)
+        WHERE integer.column_type = 'int4'::regtype AND integer.boundary IS NOT NULL
+        UNION ALL
+        SELECT i.oid
+        FROM @extension@.show_chunks(
+            asked.relation, older_than => CASE WHEN integer.column_type = 'int2'::regtype THEN integer.boundary::smallint END
+        ) i (oid)
+        WHERE integer.column_type = 'int2'::regtype AND integer.boundary IS NOT NULL
+        UNION ALL
+        SELECT b.oid
+        FROM @extension@.show_chunks(
+            asked.relation, created_before => CASE WHEN asked.measure = 'created' THEN asked.age::interval END
+        ) b (oid)
+        WHERE asked.measure = 'created' AND asked.age IS NOT NULL
+    ) old (oid) ON old.oid = chunk.oid
+    LEFT JOIN (
+        -- A chunk is named by its relation since 2.29, by its schema and table before; the relation of its compressed rows by
+        -- compression_settings since 2.19, by a row of the catalog of its own before 2.29. OFFSET 0: worked out once for each.
+        SELECT name.oid, s.range_start, s.range_end, coalesce(
+            (to_jsonb(cs) ->> 'compress_relid')::regclass,
+            to_regclass(quote_ident(to_jsonb(compressed) ->> 'schema_name') || '.' || quote_ident(to_jsonb(compressed) ->> 'table_name'))
+        ) AS compressed_oid
+        FROM _timescaledb_catalog.chunk ch
+        JOIN _timescaledb_catalog.chunk_constraint cc ON cc.chunk_id = ch.id
+        JOIN _timescaledb_catalog.dimension_slice s ON s.id = cc.dimension_slice_id AND s.dimension_id = dimension.id
+        CROSS JOIN LATERAL (SELECT to_jsonb(ch) AS columns OFFSET 0) row
+        CROSS JOIN LATERAL (
+            SELECT coalesce(
+                (row.columns ->> 'relid')::regclass,
+                to_regclass(quote_ident(row.columns ->> 'schema_name') || '.' || quote_ident(row.columns ->> 'table_name'))
+            ) AS oid
+            OFFSET 0
+        ) name
+        LEFT JOIN _timescaledb_catalog.compression_settings cs ON cs.relid = name.oid
+        LEFT JOIN _timescaledb_catalog.chunk compressed ON compressed.id = (row.columns ->> 'compressed_chunk_id')::int
+        WHERE ch.hypertable_id = asked.hypertable_id AND NOT ch.osm_chunk
+    ) detail ON detail.oid = chunk.oid
+) found
 ORDER BY asked.ord

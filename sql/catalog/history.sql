@@ -2,12 +2,6 @@
 -- buckets that are materialised whole before the oldest row of their source, where the window reaches any of them.
 -- In the order of the arguments; null where there are none, and for aggregates by integers, whose windows are none of ours.
 -- Times before year 1 and after 9999, which not every library can read, are cut.
-WITH kept AS MATERIALIZED (
-    -- Once for all: the view cannot be read in parts.
-    SELECT c.hypertable_schema, c.hypertable_name, min(c.range_start) AS since
-    FROM timescaledb_information.chunks c
-    GROUP BY c.hypertable_schema, c.hypertable_name
-)
 SELECT coalesce(
     CASE
         WHEN m.newest_lost >= coalesce(now() - asked.start_offset::interval, '-infinity')
@@ -23,16 +17,29 @@ JOIN _timescaledb_catalog.continuous_agg ca
     ON ca.user_view_schema = asked.schema_name AND ca.user_view_name = asked.view_name
 JOIN _timescaledb_catalog.hypertable mat ON mat.id = ca.mat_hypertable_id
 JOIN _timescaledb_catalog.dimension d ON d.hypertable_id = mat.id AND d.num_slices IS NULL
-JOIN _timescaledb_catalog.hypertable source ON source.id = ca.raw_hypertable_id
+JOIN _timescaledb_catalog.dimension source_dimension
+    ON source_dimension.hypertable_id = ca.raw_hypertable_id AND source_dimension.num_slices IS NULL
 LEFT JOIN _timescaledb_catalog.continuous_aggs_bucket_function bf ON bf.mat_hypertable_id = mat.id
 CROSS JOIN LATERAL (
     SELECT CASE
         WHEN to_jsonb(bf) ->> 'bucket_width' !~ '^[0-9]+$' THEN (to_jsonb(bf) ->> 'bucket_width')::interval
     END AS width
 ) b
-LEFT JOIN kept ON kept.hypertable_schema = source.schema_name AND kept.hypertable_name = source.table_name
 CROSS JOIN LATERAL (
-    SELECT coalesce(kept.since, now()) AS source_from
+    -- Not the view of all chunks, which cannot be read in parts. What is tiered lies in a chunk of its own.
+    SELECT coalesce(
+        (
+            SELECT _timescaledb_functions.to_timestamp(s.range_start)
+            FROM _timescaledb_catalog.dimension_slice s
+            JOIN _timescaledb_catalog.chunk_constraint cc ON cc.dimension_slice_id = s.id
+            JOIN _timescaledb_catalog.chunk ch ON ch.id = cc.chunk_id
+            WHERE s.dimension_id = source_dimension.id AND NOT ch.osm_chunk
+            AND source_dimension.column_type IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype, 'uuid'::regtype)
+            ORDER BY s.range_start
+            LIMIT 1
+        ),
+        now()
+    ) AS source_from
 ) s
 CROSS JOIN LATERAL (
     -- The table is not known before the query runs: the one way to read it that needs no function of our own.

@@ -143,6 +143,86 @@ async fn what_a_policy_would_drop_is_what_drop_chunks_drops() -> Result<()> {
 }
 
 #[tokio::test]
+async fn chunks_by_integers_by_their_creation_of_views_and_compressed_ones_are_counted_likewise() -> Result<()> {
+    let db = Database::shared().await?;
+    for (table, type_) in [("by_2", "smallint"), ("by_4", "int"), ("by_8", "bigint")] {
+        db.run(&format!(
+            "CREATE TABLE {table} (ts {type_} NOT NULL); SELECT create_hypertable('{table}', by_range('ts', 10)); INSERT INTO {table} SELECT generate_series(0, 99);
+             CREATE FUNCTION {table}_now() RETURNS {type_} LANGUAGE sql STABLE AS 'SELECT 100::{type_}'; SELECT set_integer_now_func('{table}', '{table}_now')"
+        ))
+        .await?;
+    }
+    db.run(
+        "CREATE TABLE unclocked (ts bigint NOT NULL); SELECT create_hypertable('unclocked', by_range('ts', 10)); INSERT INTO unclocked VALUES (1);
+         CREATE TABLE stopped (ts bigint NOT NULL); SELECT create_hypertable('stopped', by_range('ts', 10)); INSERT INTO stopped VALUES (1);
+         CREATE FUNCTION stopped_now() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT NULL::bigint'; SELECT set_integer_now_func('stopped', 'stopped_now');
+         CREATE TABLE metric (ts timestamptz NOT NULL, device int, value float8);
+         SELECT create_hypertable('metric', by_range('ts', interval '1 day'));
+         INSERT INTO metric SELECT now() - n * interval '1 hour', n % 3, n FROM generate_series(0, 200) n;
+         ALTER TABLE metric SET (timescaledb.compress, timescaledb.compress_segmentby = 'device');
+         SELECT compress_chunk(c) FROM show_chunks('metric', older_than => interval '4 days') c;
+         ANALYZE metric",
+    )
+    .await?;
+    db.run("CREATE MATERIALIZED VIEW hourly WITH (timescaledb.continuous) AS SELECT time_bucket('1 hour', ts) AS bucket, count(*) FROM metric GROUP BY 1 WITH NO DATA").await?;
+    db.run("CALL refresh_continuous_aggregate('hourly', NULL, NULL)").await?;
+    let time = |age: &str| Ok::<_, crate::support::Error>(Age::OlderThan(Span::Time(age.parse()?)));
+    let integer = |age| Age::OlderThan(Span::Integer(age));
+    // What drop_chunks is told for each.
+    let mut asked = vec![
+        ("metric", time("3 days")?, "older_than => interval '3 days'".to_owned(), true),
+        ("metric", time("6 days")?, "older_than => interval '6 days'".to_owned(), true),
+        ("metric", Age::CreatedBefore("1 second".parse()?), "created_before => interval '1 second'".to_owned(), true),
+        ("metric", Age::CreatedBefore("1 day".parse()?), "created_before => interval '1 day'".to_owned(), false),
+        ("hourly", time("0 days")?, "older_than => interval '0 days'".to_owned(), false),
+        ("hourly", time("-30 days")?, "older_than => interval '-30 days'".to_owned(), true),
+    ];
+    for (table, type_) in [("by_2", "smallint"), ("by_4", "int"), ("by_8", "bigint")] {
+        for (age, below, any) in [(50, "50", true), (5, "95", true), (1000, "-900", false), (i64::MAX, "-32768", false)]
+        {
+            asked.push((table, integer(age), format!("older_than => ({below})::{type_}"), any));
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let question = |table: &str, age: &Age| {
+        Ok::<_, crate::support::Error>(Question::drops(
+            &Relation { schema: db.schema.parse()?, name: table.parse()? },
+            age.clone(),
+        ))
+    };
+    let (unclocked, stopped) = (question("unclocked", &integer(1))?, question("stopped", &integer(1))?);
+    let mut questions = vec![unclocked.clone(), stopped.clone()];
+    for (table, age, ..) in &asked {
+        questions.push(question(table, age)?);
+    }
+    let extension = db.session.observe(&[]).await?.server.extension.ok_or("no extension")?;
+    let mut answers = Answers::new();
+    db.session.ask(&questions, &extension, &mut answers).await?;
+
+    for question in [unclocked, stopped] {
+        let Some(Answer::Drops(Err(error))) = answers.get(&question) else { panic!("an answer to {question:?}") };
+        assert_says(&error.message, &["integer_now"]);
+    }
+    for ((table, age, argument, any), question) in asked.iter().zip(&questions[2..]) {
+        let Some(Answer::Drops(Ok(found))) = answers.get(question) else { panic!("no answer to {question:?}") };
+        db.run("BEGIN").await?;
+        let expected = db
+            .row(&format!(
+                "WITH size AS MATERIALIZED (SELECT format('%I.%I', chunk_schema, chunk_name) AS name, total_bytes FROM chunks_detailed_size('{table}')),
+                 dropped AS MATERIALIZED (SELECT d FROM drop_chunks('{table}', {argument}) d)
+                 SELECT (SELECT count(*) FROM size) AS of, count(*) AS chunks, coalesce(sum(total_bytes), 0)::bigint AS bytes
+                 FROM size JOIN dropped ON dropped.d = size.name"
+            ))
+            .await?;
+        db.run("ROLLBACK").await?;
+        assert_eq!(json!({"of": found.of, "chunks": found.chunks, "bytes": found.bytes}), expected, "{table} {age:?}");
+        assert_eq!(found.chunks > 0, *any, "{table} {age:?}");
+        assert_eq!(found.oldest.is_some() || found.oldest_integer.is_some(), *any, "{table} {age:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_policy_that_would_drop_more_than_the_guard_is_made_only_with_the_approval_of_that_plan() -> Result<()> {
     let db = with_chunks("metric", 6, 4).await?;
     let wanted = || both(json!({"dropAfter": "30 days"}));
