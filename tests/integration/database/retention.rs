@@ -187,7 +187,7 @@ async fn chunks_by_integers_by_their_creation_of_views_and_compressed_ones_are_c
     let question = |table: &str, age: &Age| {
         Ok::<_, crate::support::Error>(Question::drops(
             &Relation { schema: db.schema.parse()?, name: table.parse()? },
-            age.clone(),
+            *age,
         ))
     };
     let (unclocked, stopped) = (question("unclocked", &integer(1))?, question("stopped", &integer(1))?);
