@@ -27,6 +27,7 @@ pub mod args;
 pub mod catalog;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod controller;
 pub mod db;
 pub mod desired;

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     args::{Election, Run},
+    client,
     controller::{self, Health, Settings, scope::Scope},
     error::chain,
     leader::{self, End},
@@ -125,5 +126,5 @@ async fn client() -> Result<Client, String> {
         USER_AGENT,
         HeaderValue::from_static(concat!("timescaledb-policy-operator/", env!("CARGO_PKG_VERSION"))),
     ));
-    Client::try_from(config).map_err(|e| format!("no client for the cluster: {}", chain(&e)))
+    client::connect(config).map_err(|e| format!("no client for the cluster: {}", chain(&e)))
 }

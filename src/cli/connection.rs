@@ -10,6 +10,7 @@ use kube::{
 
 use crate::{
     api::{TimescaleDatabase, status::Reason},
+    client,
     db::{Session, credentials::Endpoint, url::Address},
     error::{Class, Failure, chain},
     metrics::Metrics,
@@ -146,7 +147,7 @@ impl Cluster {
             Failure::new(Class::User, Reason::InvalidSpec, message)
         };
         let config = config.map_err(problem)?;
-        Client::try_from(config).map_err(|error| problem(chain(&error)))
+        client::connect(config).map_err(|error| problem(chain(&error)))
     }
 
     /// The namespace that is meant.

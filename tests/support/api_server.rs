@@ -10,6 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use timescaledb_policy_operator::client;
 use tokio::sync::OnceCell;
 
 const ADMIN_TOKEN: &str = "admin";
@@ -144,7 +145,7 @@ impl ApiServer {
 pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(client::connect(config)?)
 }
 
 fn etcd_command(programs: &Path, folder: &Path, port: u16, peer_port: u16) -> Command {
