@@ -19,12 +19,20 @@ SELECT jsonb_build_object(
     END
 )
 FROM (
-    SELECT q.*, format('%I.%I', q.schema_name, q.relation_name)::regclass AS relation, h.id AS hypertable_id
+    SELECT q.*, format('%I.%I', q.schema_name, q.relation_name)::regclass AS relation, coalesce(
+        (
+            SELECT h.id
+            FROM _timescaledb_catalog.hypertable h
+            WHERE h.schema_name = q.schema_name::name AND h.table_name = q.relation_name::name
+        ),
+        (
+            SELECT ca.mat_hypertable_id
+            FROM _timescaledb_catalog.continuous_agg ca
+            WHERE ca.user_view_schema = q.schema_name::name AND ca.user_view_name = q.relation_name::name
+        )
+    ) AS hypertable_id
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY q (schema_name, relation_name, age, measure, ord)
-    LEFT JOIN (
-        _timescaledb_catalog.hypertable h
-        LEFT JOIN _timescaledb_catalog.continuous_agg ca ON ca.mat_hypertable_id = h.id
-    ) ON coalesce(ca.user_view_schema, h.schema_name) = q.schema_name AND coalesce(ca.user_view_name, h.table_name) = q.relation_name
+    OFFSET 0
 ) asked
 LEFT JOIN LATERAL (
     -- As timescaledb_information.chunks tells times from integers.
