@@ -405,10 +405,10 @@ pub fn install_monitoring(schema: &SqlName) -> String {
     .join("\n")
 }
 
-/// A view that exists only to have the server read a query, in a transaction that is rolled back. That it must be one
-/// SELECT is the server's judgement: CREATE VIEW takes nothing else.
-pub fn temporary_view(query: &str) -> String {
-    format!("CREATE TEMPORARY VIEW wanted_definition AS\n{query}\n")
+/// A view that exists only to have the server read a query, the `nr`th in a transaction that is rolled back. That it must be
+/// one SELECT is the server's judgement: CREATE VIEW takes nothing else.
+pub fn temporary_view(nr: usize, query: &str) -> String {
+    format!("CREATE TEMPORARY VIEW wanted_definition_{nr} AS\n{query}\n")
 }
 
 /// An index on an empty copy of a table that exists only to have the server read a predicate, likewise.

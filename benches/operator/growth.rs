@@ -240,7 +240,8 @@ async fn relisted(cluster: &Cluster, operator: &Operator, resources: usize) -> R
 async fn restart(cluster: &Cluster, resources: usize) -> Result<(Restart, f64)> {
     let before = cluster.requests().await?;
     let operator = Operator::start(cluster).await?;
-    let observed = eventually("everything is observed", Duration::from_millis(5), async || {
+    // Not more often: to write the metrics of many resources takes a while.
+    let observed = eventually("everything is observed", Duration::from_millis(50), async || {
         let metrics = operator.metrics().await?;
         let in_sync = metrics.sum("resources", "reason=\"InSync\"");
         Ok((in_sync == resources as f64 && metrics.sum("passes_total", "") >= 1.0).then_some(()))

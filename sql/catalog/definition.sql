@@ -1,6 +1,7 @@
--- How the server reads the temporary view `wanted_definition`, and the query that the aggregate $1.$2 was created with
--- (its direct view), deparsed under the same search path so that they can be compared as text; what the view reads; and
--- the volatile functions it calls: TimescaleDB takes them, but a bucket then depends on when it was refreshed.
+-- For each aggregate, schemas in $1 and names in $2, in their order: how the server reads the temporary view
+-- `wanted_definition_N` of the Nth, and the query that the aggregate was created with (its direct view), deparsed under the
+-- same search path so that they can be compared as text; what the view reads; and the volatile functions it calls:
+-- TimescaleDB takes them, but a bucket then depends on when it was refreshed.
 SELECT jsonb_build_object(
     'wanted', pg_get_viewdef(v.oid),
     'live', (
@@ -8,7 +9,7 @@ SELECT jsonb_build_object(
         FROM _timescaledb_catalog.continuous_agg ca
         JOIN pg_namespace n ON n.nspname = ca.direct_view_schema
         JOIN pg_class d ON d.relnamespace = n.oid AND d.relname = ca.direct_view_name
-        WHERE ca.user_view_schema = $1::text AND ca.user_view_name = $2::text
+        WHERE ca.user_view_schema = asked.schema AND ca.user_view_name = asked.name
     ),
     'sources', (
         SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('schema', n.nspname, 'name', s.relname)), '[]')
@@ -47,5 +48,6 @@ SELECT jsonb_build_object(
         ) f
     )
 )
-FROM pg_class v
-WHERE v.relnamespace = pg_my_temp_schema() AND v.relname = 'wanted_definition'
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (schema, name, nr)
+JOIN pg_class v ON v.relnamespace = pg_my_temp_schema() AND v.relname = 'wanted_definition_' || asked.nr
+ORDER BY asked.nr

@@ -113,15 +113,15 @@ impl Session {
         Ok(plan)
     }
 
-    /// Answers all questions: tables by one query, drops and histories by one for each [`ASKED_AT_ONCE`]; texts of resources one
-    /// by one, each read by the server's own parser in a transaction that is rolled back.
+    /// Answers all questions: tables by one query, drops, histories and definitions by one for each [`ASKED_AT_ONCE`]. Texts of
+    /// resources are read by the server's own parser, in transactions that are rolled back.
     pub async fn ask<'a>(
         &self,
         questions: impl IntoIterator<Item = &'a Question>,
         extension: &Extension,
         answers: &mut Answers,
     ) -> Result<(), Failure> {
-        let (mut tables, mut drops, mut histories) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tables, mut drops, mut histories, mut definitions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for question in questions {
             match question {
                 Question::Table(relation) => tables.push(relation),
@@ -132,8 +132,7 @@ impl Session {
                     answers.insert(question.clone(), Answer::Attachments(answer));
                 }
                 Question::Definition { aggregate, query, fingerprint: _ } => {
-                    let answer = self.read_definition(aggregate, query, extension).await?;
-                    answers.insert(question.clone(), Answer::Definition(answer));
+                    definitions.push((question, (aggregate, query.as_str())));
                 }
                 Question::Predicate { relation, text } => {
                     let answer = self.read_predicate(relation, text, extension).await?;
@@ -143,6 +142,9 @@ impl Session {
         }
         if !tables.is_empty() {
             self.ask_tables(&tables, answers).await?;
+        }
+        for asked in definitions.chunks(ASKED_AT_ONCE) {
+            self.ask_definitions(asked, extension, answers).await?;
         }
         // One object that cannot be read must not keep the others from being asked about.
         for asked in drops.chunks(ASKED_AT_ONCE).chain(histories.chunks(ASKED_AT_ONCE)) {
@@ -225,27 +227,62 @@ impl Session {
         Ok(true)
     }
 
-    /// How the server reads the query of an aggregate, and the one it was created with, deparsed under one search path.
-    async fn read_definition(
+    /// Answers questions about definitions in one transaction; where the server does not take one of the texts, each in its
+    /// own.
+    async fn ask_definitions(
         &self,
-        aggregate: &Relation,
-        query: &str,
+        asked: &[(&Question, (&Relation, &str))],
         extension: &Extension,
-    ) -> Result<Result<Definition, TextError>, Failure> {
+        answers: &mut Answers,
+    ) -> Result<(), Failure> {
+        let texts: Vec<_> = asked.iter().map(|(_, text)| *text).collect();
+        if let Ok(read) = self.read_definitions(&texts, extension).await? {
+            let read = read.into_iter().map(|definition| Answer::Definition(Ok(definition)));
+            answers.extend(asked.iter().map(|(question, _)| (*question).clone()).zip(read));
+            return Ok(());
+        }
+        for (question, text) in asked {
+            let read = self.read_definitions(&[*text], extension).await?;
+            let answer = read.and_then(|mut read| read.pop().ok_or_else(changed));
+            answers.insert((*question).clone(), Answer::Definition(answer));
+        }
+        Ok(())
+    }
+
+    /// How the server reads the queries of aggregates, and those that they were created with, deparsed under one search path.
+    async fn read_definitions(
+        &self,
+        texts: &[(&Relation, &str)],
+        extension: &Extension,
+    ) -> Result<Result<Vec<Definition>, TextError>, Failure> {
         let definition = self.definition.get_or_try_init(|| self.prepare(DEFINITION)).await?;
-        let path = sql::set_search_path("SET LOCAL", &sql::lookup_path(aggregate, extension));
-        let read = self.rolled_back(&path, async {
-            self.statement(&sql::temporary_view(query), QUICK).await?;
+        let relations: Vec<_> = texts.iter().map(|(aggregate, _)| *aggregate).collect();
+        let (schemas, names) = split(&relations);
+        let path_of = |aggregate| sql::set_search_path("SET LOCAL", &sql::lookup_path(aggregate, extension));
+        let first = relations.first().map_or_else(String::new, |first| path_of(first));
+        let read = self.rolled_back(&first, async {
+            let mut path = first.clone();
+            for (nr, (aggregate, query)) in texts.iter().enumerate() {
+                let its_own = path_of(aggregate);
+                if path != its_own {
+                    self.execute(&its_own).await?;
+                    path = its_own;
+                }
+                self.statement(&sql::temporary_view(nr + 1, query), QUICK).await?;
+            }
             self.execute("SET LOCAL search_path = pg_catalog").await?;
-            self.query_prepared(definition, &[&aggregate.schema.as_str(), &aggregate.name.as_str()]).await
+            self.query_prepared(definition, &[&schemas, &names]).await
         });
         let rows = match text_error(read.await)? {
-            Ok(rows) => rows,
+            Ok(rows) if rows.len() == texts.len() => rows,
+            Ok(_) => return Ok(Err(changed())),
             Err(error) => return Ok(Err(error)),
         };
-        let DefinitionRow { wanted, live, sources, volatile } = one(&rows)?;
-        let sources = sources.into_iter().map(|SourceRow { schema, name }| Relation { schema, name }).collect();
-        Ok(Ok(Definition { wanted, live, sources, volatile }))
+        let definition = |DefinitionRow { wanted, live, sources, volatile }| {
+            let sources = sources.into_iter().map(|SourceRow { schema, name }| Relation { schema, name }).collect();
+            Definition { wanted, live, sources, volatile }
+        };
+        Ok(Ok(all(&rows)?.into_iter().map(definition).collect()))
     }
 
     /// What hangs on an aggregate.

@@ -1,7 +1,13 @@
 //! Continuous aggregates: made without data, refreshed by their policy, and never changed in their query.
 
 use serde_json::{Value, json};
-use timescaledb_policy_operator::{api::status::Reason, desired::Kind, error::Class, plan::step::Verdict};
+use timescaledb_policy_operator::{
+    api::{status::Reason, types::Relation},
+    catalog::{Answer, Answers, Question},
+    desired::Kind,
+    error::Class,
+    plan::step::Verdict,
+};
 
 use super::driver::{
     Database, Outcome, aggregate, approving, assert_rejected, assert_says, deleted, held, hypertable, retention,
@@ -293,6 +299,49 @@ async fn a_text_that_is_no_query_for_an_aggregate_is_refused_and_makes_nothing()
         let left = "SELECT (SELECT count(*) FROM precious) AS precious, to_regclass('loot') AS loot, to_regclass('hourly') AS hourly";
         assert_eq!(db.row(left).await?, json!({"precious": 1, "loot": null, "hourly": null}), "{query}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_query_among_many_that_the_server_does_not_take_keeps_none_of_the_others_from_being_read() -> Result<()> {
+    let db = with_metric().await?;
+    let elsewhere = format!("{}_2", db.schema);
+    db.run(&format!(
+        "CREATE SCHEMA {elsewhere}; CREATE TABLE {elsewhere}.metric AS TABLE metric; SELECT create_hypertable('{elsewhere}.metric', 'ts', migrate_data => true)"
+    ))
+    .await?;
+    db.converge(vec![hypertable("metric", json!({})), hourly(refresh(json!("30 days"), json!("1 hour")))]).await?;
+    let extension = db.session.observe(&[]).await?.server.extension.ok_or("no extension")?;
+    let question = |n: usize| {
+        let (schema, name) = if n % 3 == 0 {
+            (&elsewhere, format!("v{n}"))
+        } else {
+            (&db.schema, if n == 4 { "hourly".to_owned() } else { format!("v{n}") })
+        };
+        let column = if n == 60 { "colour" } else { "value" };
+        Ok::<_, crate::support::Error>(Question::Definition {
+            aggregate: Relation { schema: schema.parse()?, name: name.parse()? },
+            query: format!("SELECT time_bucket('1 hour', ts) AS hour, max({column}) AS v{n} FROM metric GROUP BY 1"),
+            fingerprint: None,
+        })
+    };
+    let questions = (0..230).map(question).collect::<Result<Vec<_>>>()?;
+    let mut answers = Answers::new();
+    db.session.ask(&questions, &extension, &mut answers).await?;
+
+    for (n, question) in questions.iter().enumerate() {
+        let schema = if n % 3 == 0 { &elsewhere } else { &db.schema };
+        match answers.get(question) {
+            Some(Answer::Definition(Err(error))) if n == 60 => assert_says(&error.message, &["colour"]),
+            Some(Answer::Definition(Ok(found))) if n != 60 => {
+                assert_says(&found.wanted, &[&format!("AS v{n}\n"), &format!("FROM {schema}.metric")]);
+                assert_eq!(found.live.is_some(), n == 4, "{n}");
+                assert_eq!(found.sources, [Relation { schema: schema.parse()?, name: "metric".parse()? }], "{n}");
+            }
+            other => panic!("{n}: {other:?}"),
+        }
+    }
+    db.leave(&elsewhere);
     Ok(())
 }
 
