@@ -304,7 +304,7 @@ pub async fn run(
     let (filled, is_filled) = watch::channel(false);
     let context = Arc::new(Context {
         stores: stores.clone(),
-        reporter: Reporter::new(client, metrics.clone(), instance),
+        reporter: Reporter::new(client, metrics.clone(), instance, stores.clone()),
         metrics,
         board,
         states: Mutex::default(),
@@ -387,7 +387,7 @@ pub async fn run(
         loop {
             interval.tick().await;
             health.beat();
-            context.reporter.tidy(|kind, namespace, name| stores.version(kind, namespace, name));
+            context.reporter.tidy();
         }
     };
     // kube's runner never ends gracefully while its first list fails, so the drain has a deadline of its own.

@@ -15,7 +15,10 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::written::Written;
+use super::{
+    stores::Stores,
+    written::{self, Written},
+};
 use crate::{
     api::{
         APPROVE_ANNOTATION, FINALIZER, TimescaleDatabase,
@@ -64,6 +67,7 @@ pub struct Reporter {
     metrics: Metrics,
     instance: String,
     written: Written,
+    stores: Stores,
 }
 
 /// Something worth an event.
@@ -86,13 +90,13 @@ pub enum Voice {
 
 impl Reporter {
     /// A reporter that signs its events with this instance name (the pod's).
-    pub fn new(client: Client, metrics: Metrics, instance: String) -> Self {
-        Self { client, metrics, instance, written: Written::default() }
+    pub fn new(client: Client, metrics: Metrics, instance: String, stores: Stores) -> Self {
+        Self { client, metrics, instance, written: Written::default(), stores }
     }
 
     /// Forgets what it wrote once watches have told of it: see [`Written::tidy`].
-    pub fn tidy(&self, seen: impl Fn(&str, &str, &str) -> Option<String>) {
-        self.written.tidy(seen);
+    pub fn tidy(&self) {
+        self.written.tidy(|kind, namespace, name| self.stores.version(kind, namespace, name));
     }
 
     /// The client that it writes with.
@@ -194,7 +198,7 @@ impl Reporter {
 
     async fn apply_status<K: Stored, S: Serialize>(&self, resource: &K, status: &S) -> Result<(), Failure> {
         let (api, name) = (self.api::<K>(resource), resource.name_any());
-        let mut version = resource.resource_version();
+        let mut version = self.newest_version(resource);
         for _ in 0..STATUS_ATTEMPTS {
             // A status is taken whatever uid it names, so the version keeps it off a namesake that was created since.
             let patch = json!({
@@ -227,6 +231,15 @@ impl Reporter {
         }
         // It changes faster than it can be told; every change makes a pass that tries again.
         Ok(())
+    }
+
+    /// The newest version that is known of a resource. A pass that takes a while has seen an older one than the watches have
+    /// told of since: the one before its finalizer.
+    fn newest_version<K: Stored>(&self, resource: &K) -> Option<String> {
+        let namespace = resource.namespace().unwrap_or_default();
+        let same = |meta: &ObjectMeta| meta.resource_version.clone().filter(|_| meta.uid == resource.meta().uid);
+        let seen = self.stores.metadata(kind_label::<K>(), &namespace, &resource.name_any(), same);
+        written::newest(resource.resource_version(), seen.flatten())
     }
 
     /// Writes a status whole. The API server leaves out what its definition does not know, which server-side apply

@@ -274,18 +274,29 @@ impl Stores {
 
     /// The version, as last seen, of the resource of this kind, namespace and name.
     pub fn version(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
-        fn of<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<String>
+        self.metadata(kind, namespace, name, |meta| meta.resource_version.clone())?
+    }
+
+    /// What the metadata, as last seen, of the resource of this kind, namespace and name say.
+    pub fn metadata<T>(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        say: impl FnOnce(&ObjectMeta) -> T,
+    ) -> Option<T> {
+        fn of<K, T>(store: &Store<K>, namespace: &str, name: &str, say: impl FnOnce(&ObjectMeta) -> T) -> Option<T>
         where
             K: Resource<DynamicType = ()> + Clone + 'static,
         {
-            store.get(&ObjectRef::new(name).within(namespace))?.resource_version()
+            Some(say(store.get(&ObjectRef::new(name).within(namespace))?.meta()))
         }
         match kind {
-            "TimescaleDatabase" => of(&self.databases, namespace, name),
-            "Hypertable" => of(&self.hypertables, namespace, name),
-            "ContinuousAggregate" => of(&self.aggregates, namespace, name),
-            "CompressionPolicy" => of(&self.compression, namespace, name),
-            "RetentionPolicy" => of(&self.retention, namespace, name),
+            "TimescaleDatabase" => of(&self.databases, namespace, name, say),
+            "Hypertable" => of(&self.hypertables, namespace, name, say),
+            "ContinuousAggregate" => of(&self.aggregates, namespace, name, say),
+            "CompressionPolicy" => of(&self.compression, namespace, name, say),
+            "RetentionPolicy" => of(&self.retention, namespace, name, say),
             _ => None,
         }
     }

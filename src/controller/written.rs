@@ -69,9 +69,18 @@ fn key<K: Resource>(kind: &'static str, object: &K) -> Key {
     (kind, object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Versions of one resource are numbers that grow (Kubernetes API concepts, "Resource versions").
+/// The newer of two versions of one resource. One that is no number is taken for older.
+pub fn newest(one: Option<String>, other: Option<String>) -> Option<String> {
+    if number(one.as_deref()) >= number(other.as_deref()) { one.or(other) } else { other }
+}
+
 fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_deref()?.parse().ok()
+    number(object.meta().resource_version.as_deref())
+}
+
+/// Versions of one resource are numbers that grow (Kubernetes API concepts, "Resource versions").
+fn number(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
 }
 
 #[cfg(test)]
@@ -134,6 +143,22 @@ mod tests {
         assert_eq!(tidy(Some("10")), None);
         assert_eq!(tidy(Some("11")), None);
         assert_eq!(tidy(None), None, "there is nothing to compare with it");
+    }
+
+    #[test]
+    fn the_newest_version_is_the_greatest_number() {
+        for (one, other, expected) in [
+            (Some("9"), Some("10"), Some("10")),
+            (Some("10"), Some("9"), Some("10")),
+            (Some("9"), None, Some("9")),
+            (None, Some("9"), Some("9")),
+            (Some("opaque"), Some("9"), Some("9")),
+            (Some("opaque"), None, Some("opaque")),
+            (None, None, None),
+        ] {
+            let newest = newest(one.map(str::to_owned), other.map(str::to_owned));
+            assert_eq!(newest.as_deref(), expected, "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -349,25 +349,25 @@ async fn a_connection_cut_in_a_step_leaves_the_step_done_once() -> Result<()> {
     relay.cut_at("COMMIT");
     stage.apply(&[manifests::hypertable("readings", "")]).await?;
     stage.ready("hypertable/readings").await?;
-    assert!(relay.has_cut());
+    assert!(relay.has_struck());
     // Perhaps done, perhaps not.
     relay.cut_at("add_retention_policy(");
     stage.apply(&[manifests::retention("readings", "dropAfter: 1 year")]).await?;
     stage.ready("retentionpolicy/readings").await?;
-    assert!(relay.has_cut());
+    assert!(relay.has_struck());
     assert_eq!(database.policies("retention").await?, 1);
     // The answer to a question.
     relay.cut_at("CREATE TEMP");
     stage.apply(&[manifests::aggregate("hourly", "readings", "1 hour", "realTime: true")]).await?;
     stage.ready("continuousaggregate/hourly").await?;
-    assert!(relay.has_cut());
+    assert!(relay.has_struck());
     // A step on a connection of its own.
     database.run("INSERT INTO plant.readings VALUES (now(), 1, 1), (now() - interval '30 days', 2, 2)").await?;
     relay.cut_at("CREATE INDEX");
     let indexed = "indexes: [{name: readings_sensor, columns: [{name: sensor}]}]";
     stage.apply(&[manifests::hypertable("readings", indexed)]).await?;
     stage.says("hypertable/readings", "InSync").await?;
-    assert!(relay.has_cut());
+    assert!(relay.has_struck());
     // The lock of a new session, and an observation.
     for text in ["pg_try_advisory_lock", "REPEATABLE READ"] {
         relay.close();
@@ -375,7 +375,7 @@ async fn a_connection_cut_in_a_step_leaves_the_step_done_once() -> Result<()> {
         relay.cut_at(text);
         relay.open();
         stage.ready("timescaledatabase/plant").await?;
-        assert!(relay.has_cut(), "{text}");
+        assert!(relay.has_struck(), "{text}");
     }
     stage.delete(&[manifests::retention("readings", "dropAfter: 1 year")]).await?;
     assert_eq!(database.policies("retention").await?, 0);

@@ -1,6 +1,8 @@
 //! What a pass costs, in counts: queries, writes, connections. `make bench` measures the rest.
 
-use super::{database::Database, manifests, operator::Metrics, stage::Stage};
+use std::time::Duration;
+
+use super::{database::Database, manifests, operator::Metrics, relay::Relay, stage::Stage};
 use crate::support::Result;
 
 /// What the operator has counted of its work so far.
@@ -102,6 +104,30 @@ async fn a_first_convergence_takes_one_pass_and_each_write_once() -> Result<()> 
     // The sizes may come a pass later, and are told by those that have some.
     let statuses = metrics.sum("api_writes_total", "write=\"status\"");
     assert!((4.0 * tables..=6.0 * tables + 2.0).contains(&statuses), "{statuses}");
+    stage.end().await?;
+    database.end().await
+}
+
+/// The operator forgets what it has written as soon as its watches tell of it, while the pass goes on with what it saw before.
+#[tokio::test]
+async fn every_status_is_written_once_however_long_the_pass_takes() -> Result<()> {
+    let mut stage = Stage::own("slowly").await?;
+    let database = Database::start().await?;
+    database.run(&manifests::table("readings")).await?;
+    let relay = Relay::to(&database).await?;
+    stage.secret_named("plant", &database, relay.port()).await?;
+    let all = [manifests::database("plant", "")].into_iter().chain(of_table(&"readings".to_owned()));
+    stage.apply(&all.collect::<Vec<_>>()).await?;
+    // Between the steps and the look at what they made; finalizers are on by then.
+    relay.delay("pg_logical_emit_message", Duration::from_secs(8));
+    stage.start_operator().await?;
+    stage.ready("--all hypertables,compressionpolicies,retentionpolicies,continuousaggregates").await?;
+    assert!(relay.has_struck());
+    let metrics = stage.operator()?.metrics().await?;
+    for kind in ["CompressionPolicy", "RetentionPolicy"] {
+        let of_kind = |write| metrics.sum("api_writes_total", &format!("kind=\"{kind}\",write=\"{write}\""));
+        assert_eq!((of_kind("finalizer"), of_kind("status")), (1.0, 1.0), "{kind}");
+    }
     stage.end().await?;
     database.end().await
 }

@@ -1,6 +1,9 @@
 //! What stands between the operator and a database, and can fail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +18,23 @@ use crate::support::{Error, Result};
 pub struct Relay {
     port: u16,
     open: watch::Sender<bool>,
-    cut_at: Arc<Mutex<Option<&'static str>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
+}
+
+/// What befalls the connection on which a text is sent next.
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// The server gets it and answers, the client hears nothing any more.
+    Cut(&'static str),
+    /// It waits on the way.
+    Delay(&'static str, Duration),
+}
+
+impl Trouble {
+    fn is_due(self, sent: &str) -> bool {
+        let (Self::Cut(text) | Self::Delay(text, _)) = self;
+        sent.contains(text)
+    }
 }
 
 impl Relay {
@@ -26,17 +45,17 @@ impl Relay {
 
     fn serve(listener: TcpListener, database: &Database) -> Result<Self> {
         let relay =
-            Self { port: listener.local_addr()?.port(), open: watch::Sender::new(true), cut_at: Arc::default() };
-        let (open, cut_at) = (relay.open.subscribe(), relay.cut_at.clone());
+            Self { port: listener.local_addr()?.port(), open: watch::Sender::new(true), trouble: Arc::default() };
+        let (open, trouble) = (relay.open.subscribe(), relay.trouble.clone());
         let (host, port, _) = database.address()?;
         let server = format!("{host}:{port}");
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (mut open, cut_at, server) = (open.clone(), cut_at.clone(), server.clone());
+                let (mut open, trouble, server) = (open.clone(), trouble.clone(), server.clone());
                 tokio::spawn(async move {
                     if *open.borrow() {
                         tokio::select! {
-                            _ = forward(client, &server, &cut_at) => {}
+                            _ = forward(client, &server, &trouble) => {}
                             _ = open.wait_for(|open| !*open) => {}
                         }
                     }
@@ -60,16 +79,25 @@ impl Relay {
 
     /// Cuts the connection on which this text is sent next: the server gets it and answers, the client hears nothing.
     pub fn cut_at(&self, text: &'static str) {
-        *self.cut_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        *lock(&self.trouble) = Some(Trouble::Cut(text));
     }
 
-    /// The cut that was asked for has been made.
-    pub fn has_cut(&self) -> bool {
-        self.cut_at.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// The next time that this text is sent it gets to the server so much later.
+    pub fn delay(&self, text: &'static str, by: Duration) {
+        *lock(&self.trouble) = Some(Trouble::Delay(text, by));
+    }
+
+    /// The trouble that was asked for has come.
+    pub fn has_struck(&self) -> bool {
+        lock(&self.trouble).is_none()
     }
 }
 
-async fn forward(client: TcpStream, server: &str, cut_at: &Mutex<Option<&'static str>>) -> Result<()> {
+fn lock(trouble: &Mutex<Option<Trouble>>) -> MutexGuard<'_, Option<Trouble>> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn forward(client: TcpStream, server: &str, trouble: &Mutex<Option<Trouble>>) -> Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
     let cutting = watch::Sender::new(false);
@@ -81,9 +109,11 @@ async fn forward(client: TcpStream, server: &str, cut_at: &Mutex<Option<&'static
                 return Ok::<(), Error>(());
             }
             let sent = String::from_utf8_lossy(&buffer[..n]);
-            let cut = cut_at.lock().unwrap_or_else(PoisonError::into_inner).take_if(|text| sent.contains(*text));
-            if cut.is_some() {
-                cutting.send_replace(true);
+            let due = lock(trouble).take_if(|trouble| trouble.is_due(&sent));
+            match due {
+                Some(Trouble::Cut(_)) => drop(cutting.send_replace(true)),
+                Some(Trouble::Delay(_, by)) => tokio::time::sleep(by).await,
+                None => {}
             }
             to_server.write_all(&buffer[..n]).await?;
         }
