@@ -7,7 +7,7 @@ use std::{
 
 use futures::{
     FutureExt, StreamExt,
-    future::{BoxFuture, join_all},
+    future::{BoxFuture, ready},
     stream,
 };
 use kube::ResourceExt;
@@ -18,7 +18,7 @@ use super::{
     attached::{CONCURRENT_WRITES, Member},
     memo::Collected,
     pass::{Findings, Pass},
-    report::Note,
+    report::{Note, Reporter},
     state::Ended,
 };
 use crate::{
@@ -38,13 +38,13 @@ pub(super) struct Applying<'p, 'a> {
     pub(super) extension: &'p Extension,
     /// Takes what was done for a resource, to be published beside the steps for the next ones.
     pub(super) told: mpsc::UnboundedSender<(Member, Note)>,
-    /// Resources that were found changed or could not be read when they were compared with the API server, until their turn
-    /// comes.
-    pub(super) changed: BTreeMap<Option<ResourceId>, Failure>,
+    /// What is compared with the API server while the steps before it are carried out.
+    pub(super) ahead: Ahead,
 }
 
-/// Claims whose resources are compared with the API server together with the one whose turn it is.
-const AHEAD: usize = 7;
+/// Resources that are compared with the API server before it is their turn: those under way, one that waits to be taken and
+/// one that waits for that.
+const AHEAD: usize = 8;
 
 /// How far the steps of one claim came.
 enum Progress<'s> {
@@ -62,15 +62,16 @@ impl Applying<'_, '_> {
         // What failed in an earlier round is planned again but not among the steps; what comes after it must wait all the same.
         let mut unfinished: BTreeSet<ClaimId> = self.pass.state.running().into_keys().collect();
         unfinished.extend(self.pass.findings.failures.keys().cloned());
-        let claims: Vec<_> = steps.chunk_by(|a, b| a.claim == b.claim).collect();
-        for (i, mine) in claims.iter().enumerate() {
+        for mine in steps.chunk_by(|a, b| a.claim == b.claim) {
             let claim = &mine[0].claim;
+            self.pass.await_finalizer(&claim.resource).await;
+            let is_held = !self.pass.findings.failures.contains_key(claim);
             let waits = mine.iter().flat_map(|step| &step.after).any(|id| id != claim && unfinished.contains(id));
-            if waits || self.is_paused(claim) {
+            if !is_held || waits || self.is_paused(claim) {
                 unfinished.insert(claim.clone());
                 continue;
             }
-            if let Err(failure) = self.confirm(&claims[i..]).await {
+            if let Err(failure) = self.confirm(mine).await {
                 self.pass.fail(claim, failure);
                 unfinished.insert(claim.clone());
                 continue;
@@ -106,17 +107,22 @@ impl Applying<'_, '_> {
     }
 
     /// Makes sure that nothing is done on an old view that could not be taken back. What was seen is compared with the API
-    /// server once in a pass: for the first of these claims, and at the same time for those that come soon after it.
-    async fn confirm(&mut self, claims: &[&[&Step]]) -> Result<(), Failure> {
-        let claim = &claims[0][0].claim;
+    /// server once in a pass.
+    async fn confirm(&mut self, steps: &[&Step]) -> Result<(), Failure> {
+        let claim = &steps[0].claim;
         let Some(member) = self.pass.members().get(&claim.resource).cloned() else { return Ok(()) };
-        self.look_ahead(claims).await;
-        if let Some(failure) = self.changed.remove(&None) {
-            return Err(failure);
+        let reporter = &self.pass.context.reporter;
+        if !self.pass.confirmed.contains(&None) {
+            reporter.confirm(self.pass.database).await?;
+            self.pass.confirmed.insert(None);
         }
         let resource = Some(claim.resource.clone());
-        if let Some(failure) = self.changed.remove(&resource) {
-            return Err(failure);
+        if step::need_confirmation(claim.resource.kind, steps) && !self.pass.confirmed.contains(&resource) {
+            match self.ahead.take(&claim.resource).await {
+                Some(compared) => compared?,
+                None => member.confirm(reporter).await?,
+            }
+            self.pass.confirmed.insert(resource.clone());
         }
         match &claim.target {
             // Whether a target is selected hangs on its labels.
@@ -124,43 +130,6 @@ impl Applying<'_, '_> {
                 self.pass.context.confirm_target(target, &member).await
             }
             _ => Ok(()),
-        }
-    }
-
-    async fn look_ahead(&mut self, claims: &[&[&Step]]) {
-        let (pass, changed) = (&mut *self.pass, &mut self.changed);
-        let (reporter, database) = (&pass.context.reporter, pass.database);
-        let unconfirmed = |steps: &[&Step]| {
-            let resource = &steps[0].claim.resource;
-            let known = Some(resource.clone());
-            let needed = step::need_confirmation(resource.kind, steps);
-            (needed && !pass.confirmed.contains(&known) && !changed.contains_key(&known)).then(|| resource.clone())
-        };
-        let mut resources: BTreeSet<_> = unconfirmed(claims[0]).into_iter().collect();
-        if !resources.is_empty() {
-            // What loses something is compared right before it is done.
-            let is_harmless = |steps: &&&[&Step]| steps.iter().all(|step| step.hazards.is_empty());
-            let ahead = claims[1..].iter().take(AHEAD).filter(is_harmless);
-            resources.extend(ahead.filter_map(|steps| unconfirmed(steps)));
-        }
-        let mut comparisons: Vec<BoxFuture<'_, _>> = Vec::new();
-        if !pass.confirmed.contains(&None) {
-            comparisons.push(async { (None, reporter.confirm(database).await) }.boxed());
-        }
-        for id in resources {
-            if let Some(member) = pass.collected.members.get(&id) {
-                comparisons.push(async { (Some(id), member.confirm(reporter).await) }.boxed());
-            }
-        }
-        for (resource, result) in join_all(comparisons).await {
-            match result {
-                Ok(()) => {
-                    pass.confirmed.insert(resource);
-                }
-                Err(failure) => {
-                    changed.insert(resource, failure);
-                }
-            }
         }
     }
 
@@ -218,43 +187,97 @@ impl Applying<'_, '_> {
     }
 }
 
-/// What became of putting finalizers on.
+/// A resource, and what came of comparing it with the API server.
+type Compared = (ResourceId, Result<(), Failure>);
+
+/// The other end of [`compare`].
+pub(super) struct Ahead {
+    coming: BTreeSet<ResourceId>,
+    arrivals: mpsc::Receiver<Compared>,
+    arrived: BTreeMap<ResourceId, Result<(), Failure>>,
+}
+
+impl Ahead {
+    /// What came of a resource, once it has come; nothing of one that is not among them.
+    async fn take(&mut self, resource: &ResourceId) -> Option<Result<(), Failure>> {
+        if !self.coming.remove(resource) {
+            return None;
+        }
+        while !self.arrived.contains_key(resource) {
+            let (compared, result) = self.arrivals.recv().await?;
+            self.arrived.insert(compared, result);
+        }
+        self.arrived.remove(resource)
+    }
+}
+
+/// Compares resources with the API server in this order, no more than [`AHEAD`] before anybody asks for the first of them,
+/// and for as long as there is anybody to ask.
+pub(super) fn compare(reporter: &Reporter, members: Vec<(ResourceId, Member)>) -> (BoxFuture<'_, ()>, Ahead) {
+    let (compared, arrivals) = mpsc::channel(1);
+    let coming = members.iter().map(|(id, _)| id.clone()).collect();
+    let confirm = move |(id, member): (ResourceId, Member)| async move { (id, member.confirm(reporter).await) };
+    let comparing = async move {
+        let mut results = stream::iter(members).map(confirm).buffered(AHEAD - 2);
+        while let Some(result) = results.next().await {
+            if compared.send(result).await.is_err() {
+                break;
+            }
+        }
+    };
+    (comparing.boxed(), Ahead { coming, arrivals, arrived: BTreeMap::new() })
+}
+
+/// Something was given its finalizer, or could not be.
+pub(super) enum Held {
+    /// The database's resource was.
+    Database,
+    /// What became of a resource, by its claims.
+    Resource(ResourceId, Vec<ClaimId>, Result<(), Failure>),
+}
+
+/// Finalizers that are being put on while everything else goes on.
 #[derive(Default)]
-pub(super) struct Held {
-    /// The database's resource was given its own.
-    database: bool,
-    /// For each resource, by its claims.
-    attempts: Vec<(Vec<ClaimId>, Result<(), Failure>)>,
+pub(super) struct Holding {
+    awaited: BTreeSet<ResourceId>,
+    arrivals: Option<mpsc::UnboundedReceiver<Held>>,
 }
 
 /// What will have to be undone must hold its finalizer before it is done or adopted, and its database before that. In
 /// `Observe` mode nothing is ever undone.
-pub(super) async fn hold_on(collected: &Collected, context: &Context) -> Held {
+pub(super) fn hold_on<'a>(collected: &'a Collected, context: &'a Context) -> (BoxFuture<'a, ()>, Holding) {
     let database = &collected.managed.database;
-    if database.spec.mode == Mode::Observe {
-        return Held::default();
-    }
-    let mut unheld: BTreeMap<&ResourceId, (&Member, Vec<&ClaimId>)> = BTreeMap::new();
-    for claim in collected.desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_))) {
+    let mut unheld: BTreeMap<&ResourceId, (&Member, Vec<ClaimId>)> = BTreeMap::new();
+    let ensured = collected.desired.claims.iter().filter(|claim| matches!(claim.intent, Intent::Ensure(_)));
+    for claim in ensured.filter(|_| database.spec.mode != Mode::Observe) {
         let resource = &claim.id.resource;
         if let Some(member) = collected.members.get(resource).filter(|m| m.needs_release() && !m.has_finalizer()) {
-            unheld.entry(resource).or_insert_with(|| (member, Vec::new())).1.push(&claim.id);
+            unheld.entry(resource).or_insert_with(|| (member, Vec::new())).1.push(claim.id.clone());
         }
     }
     if unheld.is_empty() {
-        return Held::default();
+        return (ready(()).boxed(), Holding::default());
     }
-    let is_held = database.finalizers().iter().any(|f| f == FINALIZER);
-    let first = if is_held { Ok(()) } else { context.reporter.finalize(&**database, true).await };
-    let hold = async |(member, claims): (&Member, Vec<&ClaimId>)| {
-        let held = match &first {
-            Ok(()) => member.finalize(&context.reporter, true).await,
-            Err(failure) => Err(failure.clone()),
+    let (held, arrivals) = mpsc::unbounded_channel();
+    let awaited = unheld.keys().map(|id| (*id).clone()).collect();
+    let holding = async move {
+        let is_held = database.finalizers().iter().any(|f| f == FINALIZER);
+        let first = if is_held { Ok(()) } else { context.reporter.finalize(&**database, true).await };
+        if first.is_ok() {
+            // Nobody takes it only when the pass is over.
+            let _ = held.send(Held::Database);
+        }
+        let (first, held) = (&first, &held);
+        let finalize = async |(id, (member, claims)): (&ResourceId, (&Member, Vec<ClaimId>))| {
+            let result = match first {
+                Ok(()) => member.finalize(&context.reporter, true).await,
+                Err(failure) => Err(failure.clone()),
+            };
+            let _ = held.send(Held::Resource(id.clone(), claims, result));
         };
-        (claims.into_iter().cloned().collect(), held)
+        stream::iter(unheld).for_each_concurrent(CONCURRENT_WRITES, finalize).await;
     };
-    let attempts = stream::iter(unheld.into_values()).map(hold).buffer_unordered(CONCURRENT_WRITES).collect().await;
-    Held { database: first.is_ok(), attempts }
+    (holding.boxed(), Holding { awaited, arrivals: Some(arrivals) })
 }
 
 impl Pass<'_> {
@@ -263,19 +286,57 @@ impl Pass<'_> {
         usize::try_from(self.database.spec.max_connections - 1).unwrap_or(1).max(1)
     }
 
-    /// Takes note of what holds its finalizer now, and of what could not be given it.
-    pub(super) fn take_held(&mut self, Held { database, attempts }: Held) {
-        self.held |= database;
-        for (claims, result) in attempts {
-            match result {
-                Ok(()) => self.confirmed.extend(claims.first().map(|claim| Some(claim.resource.clone()))),
-                Err(failure) => {
-                    for claim in &claims {
-                        self.fail(claim, failure.clone());
+    /// Waits until a resource holds its finalizer, where that is on the way, or has failed because it could not be given it.
+    async fn await_finalizer(&mut self, resource: &ResourceId) {
+        while self.holding.awaited.contains(resource) && self.take_held().await {}
+    }
+
+    /// Waits until everything holds its finalizer, or has failed.
+    pub(super) async fn await_finalizers(&mut self) {
+        while self.take_held().await {}
+    }
+
+    /// Takes note of what holds its finalizer now, or could not be given it. Says whether more may come.
+    async fn take_held(&mut self) -> bool {
+        let Some(arrivals) = &mut self.holding.arrivals else { return false };
+        match arrivals.recv().await {
+            None => {
+                self.holding = Holding::default();
+                return false;
+            }
+            Some(Held::Database) => self.held = true,
+            Some(Held::Resource(resource, claims, result)) => {
+                self.holding.awaited.remove(&resource);
+                match result {
+                    Ok(()) => drop(self.confirmed.insert(Some(resource))),
+                    Err(failure) => {
+                        for claim in &claims {
+                            self.fail(claim, failure.clone());
+                        }
                     }
                 }
             }
         }
+        true
+    }
+
+    /// The resources of these steps that are to be compared with the API server, in their order. What loses something is
+    /// compared right before it is done.
+    pub(super) fn to_compare(&self, steps: &[&Step]) -> Vec<(ResourceId, Member)> {
+        let mut seen = BTreeSet::new();
+        let now = Instant::now();
+        let is_due = |steps: &&[&Step]| {
+            let ClaimId { resource, .. } = &steps[0].claim;
+            let is_paused = self.state.pauses.get(&steps[0].claim).is_some_and(|pause| pause.until > now);
+            step::need_confirmation(resource.kind, steps)
+                && steps.iter().all(|step| step.hazards.is_empty())
+                && !is_paused
+                && !self.holding.awaited.contains(resource)
+                && !self.confirmed.contains(&Some(resource.clone()))
+        };
+        let claims = steps.chunk_by(|a, b| a.claim == b.claim).filter(is_due);
+        let resources = claims.map(|steps| &steps[0].claim.resource).filter(|resource| seen.insert(*resource));
+        resources.filter_map(|id| Some((id.clone(), self.members().get(id)?.clone()))).collect()
     }
 
     /// Takes note of the long steps that have ended since the last pass.

@@ -8,7 +8,7 @@ use std::{
 
 use kube::Resource;
 
-use super::{Context, attached::Member, memo::Collected, report::Note, state::State};
+use super::{Context, apply::Holding, attached::Member, memo::Collected, report::Note, state::State};
 use crate::{
     api::{TimescaleDatabase, types::Relation},
     catalog::Catalog,
@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     pub(super) held: bool,
     /// Resources that were read anew in this pass and found as they were seen. The database's own is `None`.
     pub(super) confirmed: BTreeSet<Option<ResourceId>>,
+    /// Finalizers on the way.
+    pub(super) holding: Holding,
     pub(super) state: &'a mut State,
     pub(super) context: &'a Context,
     pub(super) findings: Findings,

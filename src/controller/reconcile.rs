@@ -1,7 +1,7 @@
 //! One pass over one database: the seven stages.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Context,
-    apply::{Applying, hold_on},
+    apply::{Applying, Holding, compare, hold_on},
     attached::publish_all,
     memo::Collected,
     pass::{Findings, Pass},
@@ -62,6 +62,7 @@ pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) 
         pace: pace.clone().unwrap_or_default(),
         held: database.finalizers().iter().any(|f| f == FINALIZER),
         confirmed: BTreeSet::new(),
+        holding: Holding::default(),
         database: &collected.managed.database,
         collected: collected.clone(),
         state: &mut state,
@@ -123,16 +124,24 @@ impl Pass<'_> {
     }
 
     async fn converge(&mut self, collected: &Arc<Collected>, session: &Session) -> Result<(), Failure> {
-        let desired = &collected.desired;
-        self.take_ended();
-        let with_indexes = desired.with_indexes();
-        let mut done = Vec::new();
         // The database and the API server work at the same time.
-        let (held, mut looked) =
-            futures::join!(hold_on(collected, self.context), self.look(collected, &with_indexes, session));
-        self.take_held(held);
+        let (putting_finalizers_on, holding) = hold_on(collected, self.context);
+        self.holding = holding;
+        let ((), converged) = futures::join!(putting_finalizers_on, self.rounds(collected, session));
+        self.await_finalizers().await;
+        converged?;
+        self.count_corrected();
+        self.read_statistics().await;
+        self.judge(&collected.desired, session).await;
+        Ok(())
+    }
+
+    async fn rounds(&mut self, collected: &Arc<Collected>, session: &Session) -> Result<(), Failure> {
+        let with_indexes = collected.desired.with_indexes();
+        self.take_ended();
+        let mut done = Vec::new();
         for round in 1.. {
-            let (catalog, plan) = looked?;
+            let (catalog, plan) = self.look(collected, &with_indexes, session).await?;
             self.find_drift(&plan);
             self.verify(&plan, &done);
             let runnable = self.runnable(&plan);
@@ -145,13 +154,9 @@ impl Pass<'_> {
             };
             if !applied {
                 self.conclude(plan, catalog);
-                self.count_corrected();
                 break;
             }
-            looked = self.look(collected, &with_indexes, session).await;
         }
-        self.read_statistics().await;
-        self.judge(desired, session).await;
         Ok(())
     }
 
@@ -262,9 +267,8 @@ impl Pass<'_> {
         let (told, notes) = mpsc::unbounded_channel();
         // The database and the API server work at the same time.
         let published = publish_all(&self.context.reporter, notes);
-        let applied = async {
-            Applying { pass: self, session, extension, told, changed: BTreeMap::new() }.steps(steps, done).await
-        };
-        futures::join!(applied, published).0
+        let (compared, ahead) = compare(&self.context.reporter, self.to_compare(steps));
+        let applied = async { Applying { pass: self, session, extension, told, ahead }.steps(steps, done).await };
+        futures::join!(applied, published, compared).0
     }
 }
