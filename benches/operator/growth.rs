@@ -134,6 +134,9 @@ async fn converge(cluster: &Cluster, operator: &Operator, resources: usize) -> R
     };
     let ready = cluster.list(&KINDS).await?.iter().filter(|(_, object)| ready(object)).count();
     assert_eq!(ready, resources, "are Ready");
+    for (_, statement) in workload::statements(0).iter().filter(|(kind, _)| *kind < resources) {
+        assert!(operator.has_carried_out(statement)?, "what it is compared with is something else: {statement}");
+    }
     let write = |write: &str| metrics.sum("api_writes_total", &format!("write=\"{write}\""));
     Ok(Convergence {
         took,

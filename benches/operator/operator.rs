@@ -56,6 +56,12 @@ impl Operator {
         Ok(Metrics(samples.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()))
     }
 
+    /// Its log shows that it has carried out this statement.
+    pub fn has_carried_out(&self, statement: &str) -> Result<bool> {
+        let shown = serde_json::to_string(statement)?;
+        Ok(self.process.log().contains(shown.trim_matches('"')))
+    }
+
     /// Waits until so many passes have ended since it started.
     pub async fn passes(&self, passes: f64) -> Result<Metrics> {
         eventually(&format!("{passes} passes"), Duration::from_millis(10), async || {

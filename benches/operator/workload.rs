@@ -80,43 +80,46 @@ pub fn resources(database: &str, n: usize) -> [(&'static str, Value); 4] {
     ]
 }
 
-/// The statements that the operator needs for one table, as its events show them, with the index of the kind in [`KINDS`].
-pub fn statements(n: usize) -> [(usize, String); 7] {
+/// The statements that the operator carries out for one table, as its events show them, with the index of the kind in [`KINDS`].
+pub fn statements(n: usize) -> [(usize, String); 6] {
     let table = table(n);
-    let of = format!("{SCHEMA}.{table}");
-    let start = format!("initial_start => timestamptz '{FIRST_START}'");
+    let of = format!("\"{SCHEMA}\".\"{table}\"");
+    let view = format!("\"{SCHEMA}\".\"{table}_hourly\"");
+    let policy = |call: &str, of: &str, ages: &str, interval: &str| {
+        let start = format!("TIMESTAMPTZ '{FIRST_START}'");
+        format!(
+            "SELECT \"public\".alter_job(\"public\".{call}('{of}'::regclass, {ages}, schedule_interval => INTERVAL '{interval}', initial_start => {start}), initial_start => {start}, fixed_schedule => true, next_start => CASE WHEN {start} > now() THEN {start} END)"
+        )
+    };
     [
-        (0, format!("SELECT public.create_hypertable('{of}', 'ts', chunk_time_interval => interval '1 day')")),
         (
-            1,
+            0,
             format!(
-                "ALTER TABLE {of} SET (timescaledb.compress = true, timescaledb.compress_segmentby = 'sensor', timescaledb.compress_orderby = 'ts DESC')"
+                "SELECT \"public\".create_hypertable('{of}'::regclass, 'ts', chunk_time_interval => INTERVAL '1 day')"
             ),
         ),
         (
             1,
             format!(
-                "SELECT public.add_compression_policy('{of}', compress_after => interval '7 days', schedule_interval => interval '12 hours', {start})"
+                "ALTER TABLE {of} SET (timescaledb.compress, timescaledb.compress_segmentby = '\"sensor\"', timescaledb.compress_orderby = '\"ts\" DESC NULLS FIRST')"
             ),
         ),
-        (
-            2,
-            format!(
-                "SELECT public.add_retention_policy('{of}', drop_after => interval '90 days', schedule_interval => interval '1 day', {start})"
-            ),
-        ),
+        (1, policy("add_compression_policy", &of, "compress_after => INTERVAL '7 days'", "12 hours")),
+        (2, policy("add_retention_policy", &of, "drop_after => INTERVAL '90 days'", "1 day")),
         (
             3,
             format!(
-                "CREATE MATERIALIZED VIEW {of}_hourly WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS {} WITH NO DATA",
+                "CREATE MATERIALIZED VIEW {view} WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS\n{}\nWITH NO DATA",
                 query(&table)
             ),
         ),
-        (3, format!("COMMENT ON VIEW {of}_hourly IS 'as the operator marks its own'")),
         (
             3,
-            format!(
-                "SELECT public.add_continuous_aggregate_policy('{of}_hourly', start_offset => interval '3 days', end_offset => interval '1 hour', schedule_interval => interval '1 hour', {start})"
+            policy(
+                "add_continuous_aggregate_policy",
+                &view,
+                "start_offset => INTERVAL '3 days', end_offset => INTERVAL '1 hour'",
+                "1 hour",
             ),
         ),
     ]

@@ -313,7 +313,7 @@ async fn one_query_among_many_that_the_server_does_not_take_keeps_none_of_the_ot
     db.converge(vec![hypertable("metric", json!({})), hourly(refresh(json!("30 days"), json!("1 hour")))]).await?;
     let extension = db.session.observe(&[]).await?.server.extension.ok_or("no extension")?;
     let question = |n: usize| {
-        let (schema, name) = if n % 3 == 0 {
+        let (schema, name) = if n.is_multiple_of(3) {
             (&elsewhere, format!("v{n}"))
         } else {
             (&db.schema, if n == 4 { "hourly".to_owned() } else { format!("v{n}") })
@@ -330,7 +330,7 @@ async fn one_query_among_many_that_the_server_does_not_take_keeps_none_of_the_ot
     db.session.ask(&questions, &extension, &mut answers).await?;
 
     for (n, question) in questions.iter().enumerate() {
-        let schema = if n % 3 == 0 { &elsewhere } else { &db.schema };
+        let schema = if n.is_multiple_of(3) { &elsewhere } else { &db.schema };
         match answers.get(question) {
             Some(Answer::Definition(Err(error))) if n == 60 => assert_says(&error.message, &["colour"]),
             Some(Answer::Definition(Ok(found))) if n != 60 => {
