@@ -57,7 +57,7 @@ enum Progress<'s> {
 impl Applying<'_, '_> {
     /// Carries out the steps, claim by claim. A claim that fails does not stop the others. Says whether anything changed
     /// that the catalog must be read again for.
-    pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut Vec<Step>) -> bool {
+    pub(super) async fn steps(&mut self, steps: &[&Step], done: &mut BTreeSet<ClaimId>) -> bool {
         let mut changed = false;
         // What failed in an earlier round is planned again but not among the steps; what comes after it must wait all the same.
         let mut unfinished: BTreeSet<ClaimId> = self.pass.state.running().into_keys().collect();
@@ -82,7 +82,7 @@ impl Applying<'_, '_> {
                 Progress::Done => {
                     self.pass.state.pauses.remove(claim);
                     self.tell(claim);
-                    done.extend(mine.iter().map(|step| (*step).clone()));
+                    done.insert(claim.clone());
                 }
                 Progress::Failed => {
                     unfinished.insert(claim.clone());

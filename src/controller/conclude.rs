@@ -17,7 +17,7 @@ use crate::{
         timescale_database::TimescaleDatabaseStatus,
     },
     catalog::Server,
-    desired::{self, ClaimId, Kind, TargetId},
+    desired::{self, ClaimId, Kind, ResourceId, TargetId},
     error::{Class, Failure},
     monitoring::snapshot::{Observation, Reasons},
     plan::{self, step::Verdict},
@@ -96,43 +96,40 @@ impl Pass<'_> {
         let every = self.pace.statistics.to_duration();
         let jobs = catalog.map(|_| SeenJobs { reports: &findings.jobs, at: Timestamp::now(), every });
         let tables = catalog.and(statistics).map(|_| &*findings.tables);
-        let (mut said, mut unsaid) = (Vec::new(), Vec::new());
-        for (id, member) in self.members() {
+        let target_claim = |id: &ResourceId| summaries.get(&ClaimId::from(id.clone()));
+        let is_in_sync = |id: &&ResourceId| {
+            let summary = target_claim(id).and_then(Option::as_ref);
+            !selected.contains_key(id) && summary.is_some_and(|summary| summary.reason == Reason::InSync)
+        };
+        in_sync += i64::try_from(self.members().keys().filter(is_in_sync).count()).unwrap_or(i64::MAX);
+        let reporter = &self.context.reporter;
+        let notes_of = |id: &ResourceId| {
             let notes = findings.notes.range(ClaimId::from(id.clone())..);
-            let mine = notes.take_while(|(claim, _)| claim.resource == *id).map(|(_, note)| note);
-            let (all, notes) = match selected.get(id) {
-                None => (None, mine.collect()),
-                Some(Some((all, lost))) => (Some(all), mine.chain(lost).collect::<Vec<_>>()),
+            let id = id.clone();
+            notes.take_while(move |(claim, _)| claim.resource == id).map(|(_, note)| note)
+        };
+        // Each is made when it is its turn: very many may be told something at once.
+        let mut writes = self.members().iter().filter_map(|(id, member)| {
+            let mine = notes_of(id);
+            let (all, notes, summary) = match selected.get(id) {
+                None => (None, mine.collect(), target_claim(id)?.clone()),
+                Some(Some((all, lost))) => {
+                    (Some(all), mine.chain(lost).collect::<Vec<_>>(), summarize_selected(&member.key(), all))
+                }
                 // Another database in which the policy has targets has not been looked at yet: its pass says it.
                 Some(None) => {
-                    unsaid.push((member, mine.collect::<Vec<_>>()));
-                    continue;
+                    let notes: Vec<_> = mine.collect();
+                    return (!notes.is_empty()).then(|| member.publish(reporter, notes));
                 }
-            };
-            let summary = match all {
-                Some(all) => summarize_selected(&member.key(), all),
-                None => match summaries.get(&id.clone().into()) {
-                    Some(summary) => {
-                        in_sync += i64::from(summary.as_ref().is_some_and(|s| s.reason == Reason::InSync));
-                        summary.clone()
-                    }
-                    None => continue,
-                },
             };
             let (target, database) = (member.target(), Some(self.database));
             let observed = Observed { catalog, statistics, target, selected: all, database, jobs, tables };
-            said.push((member, summary, observed, notes));
-        }
-        let reporter = &self.context.reporter;
-        let is_told = unsaid.is_empty();
-        let mut writes = said.into_iter().filter_map(|(member, summary, observed, notes)| {
             member.settle(reporter, summary, observed, notes, Voice::Loud)
         });
-        let unsaid = unsaid.into_iter().filter(|(_, notes)| !notes.is_empty());
-        let unsaid = unsaid.map(|(member, notes)| member.publish(reporter, notes));
+        let is_told = selected.values().all(Option::is_some);
         let first = writes.next();
         let is_news = first.is_some() || !is_told;
-        all(first.into_iter().chain(writes).chain(unsaid)).await?;
+        all(first.into_iter().chain(writes)).await?;
         Ok((Totals { reasons, in_sync }, is_news))
     }
 

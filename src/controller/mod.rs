@@ -383,7 +383,7 @@ pub async fn run(
         std::future::pending::<()>().await;
     };
     let beats = async {
-        let mut interval = tokio::time::interval(Duration::from_secs(5));
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
         loop {
             interval.tick().await;
             health.beat();

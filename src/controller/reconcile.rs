@@ -22,7 +22,7 @@ use crate::{
     api::{FINALIZER, TimescaleDatabase, status::Reason, timescale_database::DatabaseDeletion, types::Relation},
     catalog::{Answers, Catalog, Extension},
     db::Session,
-    desired,
+    desired::{self, ClaimId},
     error::{self, Class, Failure},
     plan::{
         self,
@@ -36,6 +36,19 @@ use crate::{
 const MAX_ROUNDS: usize = 5;
 /// The shortest pause before a pass.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A plan, and the claims of which all steps were carried out.
+struct Round {
+    plan: Arc<Plan>,
+    done: BTreeSet<ClaimId>,
+}
+
+impl Round {
+    fn has_done(&self, step: &Step) -> bool {
+        let is_same = |done: &Step| done.claim == step.claim && done.action == step.action;
+        self.done.contains(&step.claim) && self.plan.steps.iter().any(is_same)
+    }
+}
 
 /// Looks after one database. Never fails: what went wrong is reported, and decides when the next pass is.
 pub async fn reconcile(database: Arc<TimescaleDatabase>, context: Arc<Context>) -> Result<Action, Infallible> {
@@ -139,16 +152,19 @@ impl Pass<'_> {
     async fn rounds(&mut self, collected: &Arc<Collected>, session: &Session) -> Result<(), Failure> {
         let with_indexes = collected.desired.with_indexes();
         self.take_ended();
-        let mut done = Vec::new();
+        let mut rounds: Vec<Round> = Vec::new();
         for round in 1.. {
             let (catalog, plan) = self.look(collected, &with_indexes, session).await?;
             self.find_drift(&plan);
-            self.verify(&plan, &done);
+            self.verify(&plan, &rounds);
             let runnable = self.runnable(&plan);
             let applied = match &catalog.server.extension {
                 Some(extension) if round < MAX_ROUNDS => {
                     let installed = self.install_monitoring(session, &catalog.server).await;
-                    self.apply(&runnable, session, extension, &mut done).await || installed
+                    let mut done = BTreeSet::new();
+                    let changed = self.apply(&runnable, session, extension, &mut done).await;
+                    rounds.push(Round { plan: plan.clone(), done });
+                    changed || installed
                 }
                 _ => false,
             };
@@ -214,8 +230,8 @@ impl Pass<'_> {
     }
 
     /// What was carried out and is wanted again does not converge: that is said, and not tried in a loop.
-    fn verify(&mut self, plan: &Plan, done: &[Step]) {
-        let is_done = |step: &&Step| done.iter().any(|d| d.claim == step.claim && d.action == step.action);
+    fn verify(&mut self, plan: &Plan, rounds: &[Round]) {
+        let is_done = |step: &&Step| rounds.iter().any(|round| round.has_done(step));
         for step in plan.steps.iter().filter(is_done) {
             let message = format!("carried out, and the catalog still differs: {}; please report this", step.change);
             let failure = || Failure::new(Class::Bug, Reason::NotConverging, message);
@@ -263,7 +279,13 @@ impl Pass<'_> {
     }
 
     /// Stage 5; see [`super::apply`]. Says whether anything changed that the catalog must be read again for.
-    async fn apply(&mut self, steps: &[&Step], session: &Session, extension: &Extension, done: &mut Vec<Step>) -> bool {
+    async fn apply(
+        &mut self,
+        steps: &[&Step],
+        session: &Session,
+        extension: &Extension,
+        done: &mut BTreeSet<ClaimId>,
+    ) -> bool {
         let (told, notes) = mpsc::unbounded_channel();
         // The database and the API server work at the same time.
         let published = publish_all(&self.context.reporter, notes);

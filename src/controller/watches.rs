@@ -124,11 +124,11 @@ where
             Err(error) => Some(Err(error)),
             Ok(watcher::Event::Apply(object)) => {
                 let marks = marks(&object);
-                let before = seen.insert(ObjectRef::from_obj(&object), marks);
+                let before = seen.insert(name_of(&object), marks);
                 (before != Some(marks)).then_some(Ok(object))
             }
             Ok(watcher::Event::Delete(object)) => {
-                seen.remove(&ObjectRef::from_obj(&object));
+                seen.remove(&name_of(&object));
                 Some(Ok(object))
             }
             Ok(watcher::Event::Init) => {
@@ -136,12 +136,12 @@ where
                 None
             }
             Ok(watcher::Event::InitApply(object)) => {
-                listed.insert(ObjectRef::from_obj(&object), marks(&object));
+                listed.insert(name_of(&object), marks(&object));
                 None
             }
             Ok(watcher::Event::InitDone) => {
                 let known = std::mem::replace(&mut seen, std::mem::take(&mut listed));
-                let is_gone = |object: &Arc<K>| !seen.contains_key(&ObjectRef::from_obj(&**object));
+                let is_gone = |object: &Arc<K>| !seen.contains_key(&name_of(&**object));
                 let gone: Vec<_> = std::mem::take(&mut before).into_iter().filter(is_gone).collect();
                 let is_news = |(name, marks): &(&ObjectRef<K>, &u64)| known.get(*name) != Some(marks);
                 let news: Vec<_> = seen.iter().filter(is_news).map(|(name, _)| name.clone()).collect();
@@ -182,6 +182,15 @@ fn readable<K: Stored>(event: watcher::Event<DeserializeGuard<K>>) -> Option<wat
         watcher::Event::Apply(object) => watcher::Event::Apply(read(object)?),
         watcher::Event::Delete(object) => watcher::Event::Delete(read(object)?),
     })
+}
+
+/// Without the uid and the version that kube adds: there are as many as there are resources.
+fn name_of<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef<K> {
+    let name = ObjectRef::new(&object.name_any());
+    match &object.meta().namespace {
+        Some(namespace) => name.within(namespace),
+        None => name,
+    }
 }
 
 fn marks<K: Resource>(object: &K) -> u64 {
