@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio_postgres::Row;
+
 use super::{LONG, QUICK, Session, set_limits};
 use crate::{
     api::{status::Reason, types::SqlName},
@@ -32,11 +34,13 @@ impl Session {
         let result = if transaction {
             let together = step.action.is_made_again() && !step.long;
             let commit = if together { "; SET LOCAL synchronous_commit = off" } else { "" };
-            self.execute(&format!("BEGIN; {}{commit}", set_limits("SET LOCAL", limits))).await?;
-            let result = self.each(&statements, "SET LOCAL", limits).await;
-            let end = self.execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+            let begin = format!("BEGIN; {}{commit}", set_limits("SET LOCAL", limits));
+            let result = match &statements[..] {
+                [statement] if !step.long => self.at_once(&begin, statement, limits).await,
+                _ => self.one_by_one(&begin, &statements, limits).await,
+            };
             self.to_be_flushed.fetch_or(together, Ordering::Relaxed);
-            result.and(end)
+            result
         } else {
             self.execute(&set_limits("SET", limits)).await?;
             let result = self.each(&statements, "SET", limits).await;
@@ -62,17 +66,46 @@ impl Session {
         installed.and(end)
     }
 
+    /// A transaction of one statement, sent whole: one round trip instead of three. After a statement that fails the `COMMIT`
+    /// is a rollback. If the `BEGIN` failed, the statement would be a transaction by itself, and have the session's limits.
+    async fn at_once(&self, begin: &str, statement: &Statement, limits: super::Limits) -> Result<(), Failure> {
+        let path = &statement.search_path;
+        let begin = if path.is_empty() {
+            begin.to_owned()
+        } else {
+            format!("{begin}; {}", sql::set_search_path("SET LOCAL", path))
+        };
+        let (started, rows, ended) =
+            futures::join!(self.execute(&begin), self.statement(&statement.text, limits), self.execute("COMMIT"));
+        started?;
+        let rows = rows?;
+        ended?;
+        statement_found(statement, &rows)
+    }
+
+    async fn one_by_one(&self, begin: &str, statements: &[Statement], limits: super::Limits) -> Result<(), Failure> {
+        self.execute(begin).await?;
+        let result = self.each(statements, "SET LOCAL", limits).await;
+        let end = self.execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+        result.and(end)
+    }
+
     async fn each(&self, statements: &[Statement], set: &str, limits: super::Limits) -> Result<(), Failure> {
-        for Statement { text, search_path, returns_row } in statements {
-            if !search_path.is_empty() {
-                self.execute(&sql::set_search_path(set, search_path)).await?;
+        for statement in statements {
+            if !statement.search_path.is_empty() {
+                self.execute(&sql::set_search_path(set, &statement.search_path)).await?;
             }
-            let rows = self.statement(text, limits).await?;
-            if *returns_row && rows.is_empty() {
-                let message = "the object changed since the catalog was read; it is read again";
-                return Err(Failure::new(Class::Transient, Reason::Retrying, message));
-            }
+            statement_found(statement, &self.statement(&statement.text, limits).await?)?;
         }
         Ok(())
     }
+}
+
+/// A statement that finds nothing to change returns no row.
+fn statement_found(statement: &Statement, rows: &[Row]) -> Result<(), Failure> {
+    if statement.returns_row && rows.is_empty() {
+        let message = "the object changed since the catalog was read; it is read again";
+        return Err(Failure::new(Class::Transient, Reason::Retrying, message));
+    }
+    Ok(())
 }

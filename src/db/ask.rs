@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::try_join_all;
 use serde::Deserialize;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -259,16 +260,13 @@ impl Session {
         let relations: Vec<_> = texts.iter().map(|(aggregate, _)| *aggregate).collect();
         let (schemas, names) = split(&relations);
         let path_of = |aggregate| sql::set_search_path("SET LOCAL", &sql::lookup_path(aggregate, extension));
-        let first = relations.first().map_or_else(String::new, |first| path_of(first));
-        let read = self.rolled_back(&first, async {
-            let mut path = first.clone();
-            for (nr, (aggregate, query)) in texts.iter().enumerate() {
-                let its_own = path_of(aggregate);
-                if path != its_own {
-                    self.execute(&its_own).await?;
-                    path = its_own;
-                }
-                self.statement(&sql::temporary_view(nr + 1, query), QUICK).await?;
+        let views =
+            texts.iter().zip(1..).map(|((aggregate, query), nr)| (path_of(aggregate), sql::temporary_view(nr, query)));
+        let views: Vec<_> = views.collect();
+        let read = self.rolled_back("SET LOCAL search_path = pg_catalog", async {
+            for alike in views.chunk_by(|(a, _), (b, _)| a == b) {
+                self.execute(&alike[0].0).await?;
+                try_join_all(alike.iter().map(|(_, view)| self.statement(view, QUICK))).await?;
             }
             self.execute("SET LOCAL search_path = pg_catalog").await?;
             self.query_prepared(definition, &[&schemas, &names]).await

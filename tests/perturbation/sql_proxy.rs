@@ -156,7 +156,8 @@ impl Connection {
                     && self.carried_out(text, message[5], failed)
                 {
                     operator.kill();
-                    return Ok(());
+                    // What it has asked for beyond that the server carries out all the same.
+                    gone.store(true, Ordering::Relaxed);
                 }
                 let told = !gone.load(Ordering::Relaxed) && to_client.write_all(&held).await.is_ok();
                 if !told && lock(&self.asked).is_empty() {
