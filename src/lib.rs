@@ -35,6 +35,7 @@ pub mod error;
 pub mod forecast;
 pub mod import;
 pub mod leader;
+pub mod memory;
 pub mod metrics;
 pub mod monitoring;
 pub mod operator;

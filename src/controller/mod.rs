@@ -47,6 +47,7 @@ use crate::{
     },
     desired::{PolicyTarget, TargetId},
     error::{Failure, chain},
+    memory::{self, Bursts},
     metrics::Metrics,
     monitoring::{Board, DatabaseKey},
     status::{Observed, Outcome, Selection, Summary, summarize_selected},
@@ -384,10 +385,14 @@ pub async fn run(
     };
     let beats = async {
         let mut interval = tokio::time::interval(Duration::from_secs(1));
+        let mut bursts = Bursts::default();
         loop {
             interval.tick().await;
             health.beat();
             context.reporter.tidy();
+            if bursts.is_over(context.reporter.writes()) {
+                tokio::task::spawn_blocking(memory::give_back);
+            }
         }
     };
     // kube's runner never ends gracefully while its first list fails, so the drain has a deadline of its own.

@@ -1,6 +1,9 @@
 //! The only writer to the Kubernetes API: statuses that changed, finalizers, events.
 
-use std::fmt::Debug;
+use std::{
+    fmt::Debug,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -67,6 +70,7 @@ pub struct Reporter {
     metrics: Metrics,
     instance: String,
     written: Written,
+    writes: AtomicU64,
     stores: Stores,
 }
 
@@ -91,12 +95,22 @@ pub enum Voice {
 impl Reporter {
     /// A reporter that signs its events with this instance name (the pod's).
     pub fn new(client: Client, metrics: Metrics, instance: String, stores: Stores) -> Self {
-        Self { client, metrics, instance, written: Written::default(), stores }
+        Self { client, metrics, instance, written: Written::default(), writes: AtomicU64::new(0), stores }
     }
 
     /// Forgets what it wrote once watches have told of it: see [`Written::tidy`].
     pub fn tidy(&self) {
         self.written.tidy(|kind, namespace, name| self.stores.version(kind, namespace, name));
+    }
+
+    /// How often it has written since the start.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    fn count<K: Resource<DynamicType = ()>>(&self, write: ApiWrite) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.metrics.api_write(kind_label::<K>(), write);
     }
 
     /// The client that it writes with.
@@ -183,7 +197,7 @@ impl Reporter {
             "metadata": {"name": resource.name_any(), "uid": resource.uid(), "finalizers": finalizers},
         });
         let result = self.api::<K>(resource).patch(&resource.name_any(), &apply(), &Patch::Apply(&patch)).await;
-        self.metrics.api_write(kind_label::<K>(), ApiWrite::Finalizer);
+        self.count::<K>(ApiWrite::Finalizer);
         match result {
             // What is held on to must be what was seen.
             Ok(now) if wanted && is_another(resource.meta(), now.meta()) => Err(changed(resource)),
@@ -211,7 +225,7 @@ impl Reporter {
             if matches!(&result, Err(kube::Error::Api(status)) if is_newer_than_definition(status)) {
                 result = self.replace_status(resource, status, version.as_deref()).await;
             }
-            self.metrics.api_write(kind_label::<K>(), ApiWrite::Status);
+            self.count::<K>(ApiWrite::Status);
             match result {
                 Ok(now) => {
                     self.written.note(kind_label::<K>(), now);
@@ -302,7 +316,7 @@ impl Reporter {
             ..Event::default()
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        self.metrics.api_write(kind_label::<K>(), ApiWrite::Event);
+        self.count::<K>(ApiWrite::Event);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
             tracing::warn!(error = chain(&error), "an event could not be published");
         }
