@@ -11,10 +11,10 @@ pub struct Bursts {
 }
 
 impl Bursts {
-    /// Takes note of how many writes there have been since the start. Says whether a burst is over: there were many, and
-    /// none since it was asked last.
-    pub const fn is_over(&mut self, writes: u64) -> bool {
-        let over = writes == self.last && writes >= self.given_back + BURST;
+    /// Takes note of how many writes there have been since the start, and whether a pass is under way: what it needs would be
+    /// taken from the system again. Says whether a burst is over: there were many writes, and none since it was asked last.
+    pub const fn is_over(&mut self, writes: u64, is_busy: bool) -> bool {
+        let over = writes == self.last && writes >= self.given_back + BURST && !is_busy;
         self.last = writes;
         if over {
             self.given_back = writes;
@@ -44,9 +44,16 @@ mod tests {
     fn a_burst_is_over_once_when_there_were_many_writes_and_no_more_come() {
         let mut bursts = Bursts::default();
         let asked = [0, 3, 3, 400, 700, 700, 700, 800, 800, 1199, 1199, 1200, 1200, 1200];
-        let over: Vec<_> = asked.iter().map(|writes| bursts.is_over(*writes)).collect();
+        let over: Vec<_> = asked.iter().map(|writes| bursts.is_over(*writes, false)).collect();
         let expected = [false, false, false, false, false, true, false, false, false, false, false, false, true, false];
         assert_eq!(over, expected);
+    }
+
+    #[test]
+    fn a_burst_is_not_over_while_a_pass_is_under_way() {
+        let mut bursts = Bursts::default();
+        let asked = [(500, true), (500, true), (500, false), (500, false)];
+        assert_eq!(asked.map(|(writes, is_busy)| bursts.is_over(writes, is_busy)), [false, false, true, false]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ SELECT jsonb_build_object(
     'newest_integer', CASE WHEN NOT dimension.is_time THEN found.newest END,
     'problem', CASE
         WHEN asked.measure = 'integer' AND integer.boundary IS NULL
-        THEN 'no integer_now function is set, or it returns null'
+        THEN 'no integer_now function is set, or it returns null: spec.integerNowFunction of the Hypertable names one'
     END
 )
 FROM (

@@ -390,7 +390,7 @@ pub async fn run(
             interval.tick().await;
             health.beat();
             context.reporter.tidy();
-            if bursts.is_over(context.reporter.writes()) {
+            if bursts.is_over(context.reporter.writes(), context.metrics.is_running()) {
                 tokio::task::spawn_blocking(memory::give_back);
             }
         }

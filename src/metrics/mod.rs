@@ -256,6 +256,11 @@ impl Metrics {
         GaugeGuard::new(&self.passes_running)
     }
 
+    /// A pass is under way.
+    pub fn is_running(&self) -> bool {
+        self.passes_running.get() > 0
+    }
+
     /// A pass ended.
     pub fn pass(&self, failure: Option<&Failure>, took: Duration) {
         let labels = Outcome { outcome: failure.map_or("ok", |f| f.class.as_str()) };
