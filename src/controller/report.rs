@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Debug,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -14,13 +17,14 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
+    runtime::reflector::ObjectRef,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
-    stores::Stores,
-    written::{self, Written},
+    stores::{InStore, Stores},
+    written::{Written, newer},
 };
 use crate::{
     api::{
@@ -119,23 +123,23 @@ impl Reporter {
     }
 
     /// Whether the status of a resource says so already.
-    pub fn is_said<K: Reported>(&self, resource: &K, summary: &Summary, observed: &Observed<'_>) -> bool {
-        let written = self.written.newer(kind_label::<K>(), resource);
-        let resource = written.as_deref().unwrap_or(resource);
+    pub fn is_said<K: Reported + InStore>(&self, resource: &K, summary: &Summary, observed: &Observed<'_>) -> bool {
+        let newest = self.newest(resource);
+        let resource = newest.as_deref().unwrap_or(resource);
         resource.current() == Some(&status(resource, summary, observed))
     }
 
     /// Says what became of a resource: its status where that differs from the stored one; an event where it has come to
     /// need attention, and one for what is unwise about it since.
-    pub async fn say<K: Reported>(
+    pub async fn say<K: Reported + InStore>(
         &self,
         resource: &K,
         summary: &Summary,
         observed: &Observed<'_>,
         voice: Voice,
     ) -> Result<(), Failure> {
-        let written = self.written.newer(kind_label::<K>(), resource);
-        let resource = written.as_deref().unwrap_or(resource);
+        let newest = self.newest(resource);
+        let resource = newest.as_deref().unwrap_or(resource);
         let current = resource.current();
         let (previous, _) = current.map_or((&[][..], None), K::parts);
         let status = status(resource, summary, observed);
@@ -167,8 +171,8 @@ impl Reporter {
         summary: &Summary,
         facts: TimescaleDatabaseStatus,
     ) -> Result<(), Failure> {
-        let written = self.written.newer(kind_label::<TimescaleDatabase>(), database);
-        let database = written.as_deref().unwrap_or(database);
+        let newest = self.newest(database);
+        let database = newest.as_deref().unwrap_or(database);
         let current = database.status.as_ref();
         let previous = current.map_or(&[][..], |s| &s.conditions[..]);
         let conditions = conditions(previous, summary, database.metadata.generation, Timestamp::now());
@@ -184,9 +188,8 @@ impl Reporter {
     }
 
     /// Puts our finalizer on a resource or takes it off. One that is gone already needs nothing taken off.
-    pub async fn finalize<K: Stored>(&self, resource: &K, wanted: bool) -> Result<(), Failure> {
-        let written = self.written.newer(kind_label::<K>(), resource);
-        if written.is_some_and(|now| now.finalizers().iter().any(|held| held == FINALIZER) == wanted) {
+    pub async fn finalize<K: Stored + InStore>(&self, resource: &K, wanted: bool) -> Result<(), Failure> {
+        if self.newest(resource).is_some_and(|now| now.finalizers().iter().any(|held| held == FINALIZER) == wanted) {
             return if wanted { self.confirm(resource).await } else { Ok(()) };
         }
         let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
@@ -212,7 +215,7 @@ impl Reporter {
 
     async fn apply_status<K: Stored, S: Serialize>(&self, resource: &K, status: &S) -> Result<(), Failure> {
         let (api, name) = (self.api::<K>(resource), resource.name_any());
-        let mut version = self.newest_version(resource);
+        let mut version = resource.resource_version();
         for _ in 0..STATUS_ATTEMPTS {
             // A status is taken whatever uid it names, so the version keeps it off a namesake that was created since.
             let patch = json!({
@@ -247,13 +250,17 @@ impl Reporter {
         Ok(())
     }
 
-    /// The newest version that is known of a resource. A pass that takes a while has seen an older one than the watches have
-    /// told of since: the one before its finalizer.
-    fn newest_version<K: Stored>(&self, resource: &K) -> Option<String> {
-        let namespace = resource.namespace().unwrap_or_default();
-        let same = |meta: &ObjectMeta| meta.resource_version.clone().filter(|_| meta.uid == resource.meta().uid);
-        let seen = self.stores.metadata(kind_label::<K>(), &namespace, &resource.name_any(), same);
-        written::newest(resource.resource_version(), seen.flatten())
+    /// A resource as it is known by now, where that is newer than `seen` and of the same generation: a pass that takes a
+    /// while has seen an older one than it has written itself, or than the watches have told of since.
+    fn newest<K: Stored + InStore>(&self, seen: &K) -> Option<Arc<K>> {
+        let written = self.written.newer(kind_label::<K>(), seen);
+        let name = ObjectRef::new(&seen.name_any()).within(&seen.namespace().unwrap_or_default());
+        let stored = K::store(&self.stores).get(&name);
+        match (written, stored) {
+            (Some(written), Some(stored)) => newer(stored, &*written).or(Some(written)),
+            (None, Some(stored)) => newer(stored, seen),
+            (written, None) => written,
+        }
     }
 
     /// Writes a status whole. The API server leaves out what its definition does not know, which server-side apply

@@ -52,6 +52,27 @@ pub struct Stores {
     pub scope: Arc<Scope>,
 }
 
+/// A kind that has a store.
+pub trait InStore: Resource<DynamicType = ()> + Clone + 'static {
+    /// Its store.
+    fn store(stores: &Stores) -> &Store<Self>;
+}
+
+macro_rules! in_store {
+    ($($resource:ident => $store:ident),+) => {
+        $(impl InStore for $resource {
+            fn store(stores: &Stores) -> &Store<Self> {
+                &stores.$store
+            }
+        })+
+    };
+}
+
+in_store!(
+    TimescaleDatabase => databases, Hypertable => hypertables, ContinuousAggregate => aggregates,
+    CompressionPolicy => compression, RetentionPolicy => retention
+);
+
 /// How long the namespaces are waited for.
 const NAMESPACES_WAIT: Duration = Duration::from_secs(10);
 
@@ -274,29 +295,15 @@ impl Stores {
 
     /// The version, as last seen, of the resource of this kind, namespace and name.
     pub fn version(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
-        self.metadata(kind, namespace, name, |meta| meta.resource_version.clone())?
-    }
-
-    /// What the metadata, as last seen, of the resource of this kind, namespace and name say.
-    pub fn metadata<T>(
-        &self,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-        say: impl FnOnce(&ObjectMeta) -> T,
-    ) -> Option<T> {
-        fn of<K, T>(store: &Store<K>, namespace: &str, name: &str, say: impl FnOnce(&ObjectMeta) -> T) -> Option<T>
-        where
-            K: Resource<DynamicType = ()> + Clone + 'static,
-        {
-            Some(say(store.get(&ObjectRef::new(name).within(namespace))?.meta()))
+        fn of<K: InStore>(stores: &Stores, namespace: &str, name: &str) -> Option<String> {
+            K::store(stores).get(&ObjectRef::new(name).within(namespace))?.resource_version()
         }
         match kind {
-            "TimescaleDatabase" => of(&self.databases, namespace, name, say),
-            "Hypertable" => of(&self.hypertables, namespace, name, say),
-            "ContinuousAggregate" => of(&self.aggregates, namespace, name, say),
-            "CompressionPolicy" => of(&self.compression, namespace, name, say),
-            "RetentionPolicy" => of(&self.retention, namespace, name, say),
+            "TimescaleDatabase" => of::<TimescaleDatabase>(self, namespace, name),
+            "Hypertable" => of::<Hypertable>(self, namespace, name),
+            "ContinuousAggregate" => of::<ContinuousAggregate>(self, namespace, name),
+            "CompressionPolicy" => of::<CompressionPolicy>(self, namespace, name),
+            "RetentionPolicy" => of::<RetentionPolicy>(self, namespace, name),
             _ => None,
         }
     }

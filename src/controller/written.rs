@@ -69,18 +69,15 @@ fn key<K: Resource>(kind: &'static str, object: &K) -> Key {
     (kind, object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// The newer of two versions of one resource. One that is no number is taken for older.
-pub fn newest(one: Option<String>, other: Option<String>) -> Option<String> {
-    if number(one.as_deref()) >= number(other.as_deref()) { one.or(other) } else { other }
-}
-
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    number(object.meta().resource_version.as_deref())
+/// The resource as it is `now`, where that is newer than `seen` and of the same generation.
+pub fn newer<K: Resource>(now: Arc<K>, seen: &K) -> Option<Arc<K>> {
+    let is_same = now.meta().uid == seen.meta().uid && now.meta().generation == seen.meta().generation;
+    Some(now).filter(|now| is_same && version(&**now).is_some_and(|now| Some(now) > version(seen)))
 }
 
 /// Versions of one resource are numbers that grow (Kubernetes API concepts, "Resource versions").
-fn number(version: Option<&str>) -> Option<u64> {
-    version?.parse().ok()
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -146,18 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_version_is_the_greatest_number() {
-        for (one, other, expected) in [
-            (Some("9"), Some("10"), Some("10")),
-            (Some("10"), Some("9"), Some("10")),
-            (Some("9"), None, Some("9")),
-            (None, Some("9"), Some("9")),
-            (Some("opaque"), Some("9"), Some("9")),
-            (Some("opaque"), None, Some("opaque")),
-            (None, None, None),
+    fn what_a_store_has_counts_where_it_is_newer_and_of_the_same_generation() {
+        let seen = object("a", 1, "9");
+        for (uid, generation, version, counts) in [
+            ("a", 1, "10", true),
+            ("a", 1, "9", false),
+            ("a", 1, "8", false),
+            ("a", 2, "10", false),
+            ("b", 1, "10", false),
+            ("a", 1, "opaque", false),
         ] {
-            let newest = newest(one.map(str::to_owned), other.map(str::to_owned));
-            assert_eq!(newest.as_deref(), expected, "{one:?} {other:?}");
+            let now = super::newer(Arc::new(object(uid, generation, version)), &seen);
+            assert_eq!(now.is_some(), counts, "{uid} {generation} {version}");
         }
     }
 
