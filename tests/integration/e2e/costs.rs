@@ -116,8 +116,9 @@ async fn every_status_is_written_once_however_long_the_pass_takes() -> Result<()
     database.run(&manifests::table("readings")).await?;
     let relay = Relay::to(&database).await?;
     stage.secret_named("plant", &database, relay.port()).await?;
-    let all = [manifests::database("plant", "")].into_iter().chain(of_table(&"readings".to_owned()));
-    stage.apply(&all.collect::<Vec<_>>()).await?;
+    let spec = "connection: {secretRef: {name: plant}, tls: {mode: Disable}}, resyncInterval: 1s";
+    let plant = manifests::resource("TimescaleDatabase", "plant", spec);
+    stage.apply(&[plant].into_iter().chain(of_table(&"readings".to_owned())).collect::<Vec<_>>()).await?;
     // Between the steps and the look at what they made; finalizers are on by then.
     relay.delay("pg_logical_emit_message", Duration::from_secs(8));
     stage.start_operator().await?;
